@@ -1,0 +1,34 @@
+"""Reason codes: why an item is a dead letter, why one is ignored, why a call has no price. Codes are stable."""
+
+from __future__ import annotations
+
+from typing import Final
+
+DEAD_LETTER_REASONS: Final = {
+    "not_json": "The record is not JSON (cut, not UTF-8, NaN or Infinity, nested too deep).",
+    "not_an_object": "The record is JSON, but not an object.",
+    "record_too_large": "The record is longer than the limit.",
+    "broken_archive": "The compressed file ends or breaks in the middle of a record.",
+    "unknown_format": "No format of the registry recognises the record.",
+    "unsupported_body": "The record is a call to an API whose body is not read yet, and it reports no plain usage.",
+    "bad_value": "A field the call depends on has an impossible value (negative or fractional tokens, a wrong type).",
+    "not_a_call": "The record has the shape of a call but neither a request nor a response to bill.",
+    "decoder_error": "A decoder failed on the record: a defect, please report it with the error.",
+}
+
+IGNORED_REASONS: Final = {
+    "count_tokens": "A request that only counts tokens; vendors do not bill it.",
+    "control": "A request that no model answers (listing models, uploading files …).",
+    "blank": "An empty line.",
+}
+
+UNPRICED_REASONS: Final = {
+    "unknown_provider": "The price book knows no such provider.",
+    "unknown_model": "The price book has no entry for the provider's model.",
+    "before_first_price": "The call is older than the model's first known price.",
+    "after_last_price": "The model was withdrawn before the call.",
+    "unknown_tier": "The model has no price for the service tier that served the call.",
+    "no_rate": "A leaf of the usage has no price in the entry; the reason names it.",
+    "no_usage": "Nothing was reported and nothing could be counted.",
+    "overflow": "The usage is too large to be priced exactly in 64 bits.",
+}

@@ -1,0 +1,486 @@
+"""The tables: every column with its ClickHouse type, its Arrow type and its meaning.
+
+This is the one source for the ClickHouse definitions (``ddl``), for the Arrow schemas that the writer sends
+(``Table.arrow``) and for ``docs/tables.md``. ``calls`` is the truth; ``minutes``, ``hours`` and ``days`` are derived
+from it and replaced whole, never incremented.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+
+from schemas.call import LEAVES
+
+MONEY: Final = pa.decimal128(18, 12)
+"""Dollars of one call with 12 decimals: an int64 of pico-dollars, so exact, and at most $9.2 M."""
+
+_LC = "LowCardinality(String)"
+_CALL_MONEY = "Decimal(18, 12)"
+_SUM_MONEY = "Decimal(38, 12)"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. ``arrow`` is None for columns that the server fills by ``default``."""
+
+    name: str
+    type: str
+    arrow: pa.DataType | None
+    doc: str
+    default: str = ""
+
+    @property
+    def nullable(self) -> bool:
+        return self.type.startswith("Nullable")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: its columns, its engine, and the sentences the documentation gives it."""
+
+    name: str
+    doc: str
+    written_by: str
+    columns: tuple[Column, ...]
+    order_by: str
+    partition_by: str = ""
+    version: str = ""
+    ttl: str = ""
+    indexes: tuple[str, ...] = ()
+
+    @property
+    def arrow(self) -> pa.Schema:
+        """The schema of what the writer sends: every column the server does not fill itself."""
+        return pa.schema([pa.field(c.name, c.arrow, nullable=c.nullable) for c in self.columns if c.arrow is not None])
+
+    def ddl(self, database: str) -> str:
+        """``CREATE TABLE IF NOT EXISTS`` of this table in ``database``."""
+        lines = [
+            f"  `{c.name}` {c.type}" + (f" DEFAULT {c.default}" if c.default else "") + f" COMMENT '{_quoted(c.doc)}'"
+            for c in self.columns
+        ]
+        lines += [f"  {index}" for index in self.indexes]
+        engine = f"ReplacingMergeTree({self.version})" if self.version else "MergeTree"
+        return (
+            f"CREATE TABLE IF NOT EXISTS `{database}`.`{self.name}` (\n"
+            + ",\n".join(lines)
+            + f"\n) ENGINE = {engine}"
+            + (f"\nPARTITION BY {self.partition_by}" if self.partition_by else "")
+            + f"\nORDER BY ({self.order_by})"
+            + (f"\nTTL {self.ttl}" if self.ttl else "")
+            + f"\nCOMMENT '{_quoted(self.doc)}'"
+        )
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")
+
+
+def _label(name: str, doc: str) -> Column:
+    return Column(name, _LC, pa.string(), doc)
+
+
+def _text(name: str, doc: str) -> Column:
+    return Column(name, "String", pa.string(), doc)
+
+
+def _count(name: str, doc: str) -> Column:
+    return Column(name, "UInt32", pa.uint32(), doc)
+
+
+def _hash(name: str, doc: str) -> Column:
+    return Column(name, "UInt64", pa.uint64(), doc)
+
+
+def _maybe_int(name: str, doc: str) -> Column:
+    return Column(name, "Nullable(Int64)", pa.int64(), doc)
+
+
+def _maybe_float(name: str, doc: str) -> Column:
+    return Column(name, "Nullable(Float64)", pa.float64(), doc)
+
+
+def _bool(name: str, doc: str) -> Column:
+    return Column(name, "Bool", pa.bool_(), doc)
+
+
+def _money(name: str, doc: str) -> Column:
+    return Column(name, f"Nullable({_CALL_MONEY})", MONEY, doc)
+
+
+_LEAF_DOCS: Final = dict(
+    zip(
+        LEAVES,
+        (
+            "Prompt tokens that no cache served or stored.",
+            "Prompt tokens read from the vendor's cache.",
+            "Prompt tokens written to a cache that lives five minutes.",
+            "Prompt tokens written to a cache that lives one hour.",
+            "Prompt tokens written to a cache whose life the vendor does not name.",
+            "Prompt tokens added by server-side tools.",
+            "Audio prompt tokens, where the vendor splits them out.",
+            "Image prompt tokens, where the vendor splits them out.",
+            "Output tokens less reasoning, audio and image.",
+            "Reasoning (thinking) tokens.",
+            "Audio output tokens.",
+            "Image output tokens.",
+        ),
+        strict=True,
+    )
+)
+
+COSTS: Final = (
+    ("cost_input", "Dollars for fresh input."),
+    ("cost_cache_read", "Dollars for cache reads."),
+    ("cost_cache_write", "Dollars for cache writes of every life."),
+    ("cost_output", "Dollars for visible output."),
+    ("cost_reasoning", "Dollars for reasoning."),
+    ("cost_other", "Dollars for audio, image, tool-use input and fees, and for charges a vendor states only in sum."),
+)
+"""The parts of ``cost``, which is always exactly their sum."""
+
+ROLES: Final = (
+    ("system", "messages", "system and developer messages"),
+    ("tools", "count", "tool schemas"),
+    ("history", "messages", "earlier user and assistant turns"),
+    ("tool_result", "messages", "tool results in the prompt"),
+    ("user", "messages", "the last user turn: what was really asked"),
+)
+"""Prefix of the columns, name of its count, and what it holds: the parts of a prompt by role."""
+
+
+def _role_columns() -> Iterator[Column]:
+    for role, unit, what in ROLES:
+        yield _count(f"{role}_{unit}", f"Number of {what}.")
+        yield _count(f"{role}_bytes", f"UTF-8 bytes of {what}.")
+        yield _count(f"{role}_tokens", f"Counted tokens of {what}.")
+        yield _hash(f"{role}_hash", f"Keyed hash of {what}; 0 where there are none.")
+
+
+DIMENSIONS: Final = (
+    _label("tenant", "Whose data this is; nothing is ever merged across tenants."),
+    _label("team", "Team that owns the call, as its record says."),
+    _label("app", "Application that made the call."),
+    _label("feature", "Feature of the application."),
+    _label("environment", "Environment, such as prod or staging."),
+    _label("provider", "Who served the model: openai, azure, anthropic, bedrock …"),
+    _label("model", "Model that answered, or the one asked for where the answer names none."),
+    _label("service_tier", "Service tier as served; empty means the vendor's standard tier."),
+    _label("status", "Outcome: ok, error, blocked, incomplete or cancelled."),
+    _label(
+        "price_status", "priced, estimated (computed from counted text), free (0 by statement), not_billed or unpriced."
+    ),
+    Column("price_run", "UInt16", pa.uint16(), "Which pricing of history this is; 1 is the live one."),
+)
+"""What minutes, hours and days are grouped by."""
+
+CALLS: Final = Table(
+    name="calls",
+    doc="One row per billable call, without text. The truth that every other figure is derived from.",
+    written_by="writer",
+    columns=(
+        Column("minute", "DateTime('UTC')", pa.timestamp("s", "UTC"), "Minute of the event time."),
+        DIMENSIONS[0],
+        Column(
+            "call_key",
+            "FixedString(16)",
+            pa.binary(16),
+            "Hash of what makes the call itself; a redelivery has the same.",
+        ),
+        Column("event_time", "DateTime64(6, 'UTC')", pa.timestamp("us", "UTC"), "Start of the call."),
+        Column(
+            "end_time", "Nullable(DateTime64(6, 'UTC'))", pa.timestamp("us", "UTC"), "End of the call, where known."
+        ),
+        _label(
+            "time_quality",
+            "exact, second, transport (the record has no time of its own) or implausible (it had, and it was refused).",
+        ),
+        Column(
+            "version",
+            "UInt64",
+            None,
+            "Which of several rows with one key stands: by authority, then price run, then the server's clock.",
+            default=(
+                "bitOr(bitOr(bitShiftLeft(toUInt64(authority), 56), bitShiftLeft(toUInt64(price_run), 40)),"
+                " toUInt64(toUnixTimestamp64Milli(now64(3)) - 1577836800000))"
+            ),
+        ),
+        Column("ingested_at", "DateTime64(3, 'UTC')", None, "When the row was written.", default="now64(3)"),
+        Column("authority", "UInt8", pa.uint8(), "Rank of the observer that recorded the call; the highest stands."),
+        _text("source", "What the record was read from."),
+        Column(
+            "segment",
+            "FixedString(16)",
+            pa.binary(16),
+            "Transport identity of the segment: content fingerprint of a file.",
+        ),
+        Column(
+            "position",
+            "UInt64",
+            pa.uint64(),
+            "Position of the record in the segment: offset in the decompressed bytes.",
+        ),
+        Column("item", "UInt16", pa.uint16(), "Number of the item inside its record."),
+        _label("format", "Log format and body that the record was decoded as."),
+        Column("content_hash", "FixedString(16)", pa.binary(16), "Keyed hash of everything said and asked."),
+        _text("provider_call_id", "The vendor's id of the answer."),
+        _text("request_id", "The vendor's or gateway's id of the request."),
+        *DIMENSIONS[1:8],
+        _label("api", "Wire format of the body."),
+        _label("operation", "chat, completion, embedding, rerank, image, audio …"),
+        _label("model_requested", "Model as asked for."),
+        _label("deployment", "Deployment or inference profile."),
+        _label("deployment_type", "Kind of deployment, where a record tells: payg, ptu, self_hosted …"),
+        _label("endpoint_host", "Host that was called."),
+        _label("region", "Region that served the call."),
+        _label("region_scope", "global, datazone, regional, us, eu … as far as the record tells."),
+        _label("service_tier_requested", "Service tier as asked for."),
+        _label("speed", "Speed as served, where a vendor prices it."),
+        _bool("stream", "The answer was streamed."),
+        _bool("batch", "The call was an item of a batch."),
+        _maybe_int("max_tokens", "Output limit that was asked for."),
+        _text("cache_key", "Prompt cache key that was asked for."),
+        Column("cache_breakpoints", "UInt16", pa.uint16(), "Cache marks in the prompt."),
+        DIMENSIONS[8],
+        Column("http_status", "UInt16", pa.uint16(), "HTTP status; 0 where unknown."),
+        _label("error_type", "The vendor's error type."),
+        _label("stop_reason", "Why the model stopped."),
+        _maybe_int("retry_after_ms", "Milliseconds the vendor asked to wait."),
+        _bool("spillover", "The call spilled over from provisioned throughput."),
+        _bool("gateway_cache_hit", "A gateway answered from its own cache; no vendor was paid."),
+        _maybe_float("sampling_rate", "Share of calls that the source records, where it says so."),
+        Column("attempt", "UInt16", pa.uint16(), "Attempt number of a retried request; 0 where unknown."),
+        _text("end_user", "Pseudonym (keyed hash) of the end user."),
+        _label("api_key_alias", "Alias of the API key; never the key."),
+        _label("template", "Name of the prompt template."),
+        _label("agent", "Agent that made the call."),
+        _label("step", "Step of the agent."),
+        _text("trace_id", "Trace of the user request."),
+        _text("span_id", "Span of the call."),
+        _text("parent_span_id", "Parent span."),
+        _text("session_id", "Session or conversation."),
+        Column(
+            "tags",
+            "Map(LowCardinality(String), String)",
+            pa.map_(pa.string(), pa.string()),
+            "Any other tags of the record.",
+        ),
+        _maybe_float("duration_ms", "Duration of the call."),
+        _maybe_float("ttft_ms", "Time to the first token."),
+        *(_maybe_int(leaf, doc) for leaf, doc in _LEAF_DOCS.items()),
+        _maybe_int("vendor_input", "Input figure as the record has it, before it is made disjoint."),
+        _maybe_int("vendor_output", "Output figure as the record has it."),
+        _maybe_int("vendor_total", "Total as the record has it."),
+        _maybe_int("web_searches", "Web searches that the vendor charges for."),
+        _label("usage_source", "Where the leaves come from: vendor, gateway, counted or none."),
+        _label("usage_quality", "ok, inconsistent or partial; empty without usage."),
+        Column(
+            "flags",
+            "Array(LowCardinality(String))",
+            pa.list_(pa.string()),
+            "Findings about the record; none changes a number.",
+        ),
+        _maybe_int("counted_input", "Prompt tokens counted from the text."),
+        _maybe_int("counted_output", "Output tokens counted from the text."),
+        _label("counted_with", "Tokenizer."),
+        _label("count_quality", "exact_tokenizer, estimate or partial; empty where nothing was counted."),
+        *_role_columns(),
+        _count("answer_bytes", "UTF-8 bytes of the answer's text."),
+        _count("answer_tokens", "Counted tokens of the answer's text."),
+        _hash("answer_hash", "Keyed hash of the answer."),
+        _count("answer_call_tokens", "Counted tokens of the answer's tool calls."),
+        _count("media_parts", "Images, clips and files in the prompt."),
+        _money("cost", "What the call cost in dollars; NULL where unpriced, never 0 for unknown."),
+        *(_money(name, doc) for name, doc in COSTS),
+        _money("reported_cost", "What the vendor or gateway says it cost."),
+        _label("reported_cost_by", "Who said so: vendor or gateway."),
+        DIMENSIONS[9],
+        _label("price_reason", "Why there is no price."),
+        _label("cost_source", "vendor_reported, usage, counted or stated."),
+        _label("rate_id", "Entry of the price book."),
+        _label("book_version", "Version of the price book."),
+        DIMENSIONS[10],
+    ),
+    order_by="minute, tenant, call_key",
+    partition_by="toYYYYMM(minute)",
+    version="version",
+)
+
+RECEIPTS: Final = Table(
+    name="receipts",
+    doc="One row per item read and what became of it: the proof that nothing is lost.",
+    written_by="writer",
+    columns=(
+        Column("segment", "FixedString(16)", pa.binary(16), "Segment the item was read from."),
+        Column("position", "UInt64", pa.uint64(), "Position of its record."),
+        Column("item", "UInt16", pa.uint16(), "Number of the item inside its record."),
+        _hash("record_hash", "Hash of the record's bytes."),
+        _label("outcome", "call, dead_letter or ignored."),
+        _label("reason", "Reason code of a dead letter or an ignored item."),
+        Column("call_key", "FixedString(16)", pa.binary(16), "Key of the call; zeros otherwise."),
+        Column("minute", "DateTime('UTC')", pa.timestamp("s", "UTC"), "Minute of the call; 1970 otherwise."),
+        Column("ingested_at", "DateTime64(3, 'UTC')", None, "When the row was written.", default="now64(3)"),
+    ),
+    order_by="segment, position, item, record_hash",
+    partition_by="toDate(ingested_at)",
+    version="ingested_at",
+    ttl="toDateTime(ingested_at) + INTERVAL 90 DAY",
+)
+
+SEGMENTS: Final = Table(
+    name="segments",
+    doc="One row per range of a segment that a source read to its end, counted by the source itself: the ledger.",
+    written_by="writer",
+    columns=(
+        _text("source", "What was read: a file's path."),
+        Column("segment", "FixedString(16)", pa.binary(16), "Transport identity of the segment."),
+        Column("start", "UInt64", pa.uint64(), "First position of the range."),
+        Column("end", "UInt64", pa.uint64(), "Position after the range."),
+        Column("records", "UInt64", pa.uint64(), "Records the source read in the range, refused ones included."),
+        Column("bytes", "UInt64", pa.uint64(), "Bytes of the range, decompressed."),
+        Column(
+            "default_time",
+            "DateTime64(6, 'UTC')",
+            pa.timestamp("us", "UTC"),
+            "Event time given to undated records, fixed at first sight.",
+        ),
+        Column("ingested_at", "DateTime64(3, 'UTC')", None, "When the row was written.", default="now64(3)"),
+    ),
+    order_by="source, segment, start",
+    version="ingested_at",
+)
+
+DEAD_LETTERS: Final = Table(
+    name="dead_letters",
+    doc="One row per item that could not become a call, with the reason. The payload only if the operator asks for it.",
+    written_by="writer",
+    columns=(
+        _text("source", "What the record was read from."),
+        Column("segment", "FixedString(16)", pa.binary(16), "Segment the record was read from."),
+        Column("position", "UInt64", pa.uint64(), "Position of the record."),
+        Column("item", "UInt16", pa.uint16(), "Number of the item inside its record."),
+        _hash("record_hash", "Hash of the record's bytes."),
+        _label("reason", "Reason code."),
+        _label("format_guess", "Format that the record seems to have."),
+        _text("error", "What is wrong, with the value."),
+        Column("size", "UInt64", pa.uint64(), "Bytes of the record."),
+        Column("payload", "Nullable(String)", pa.string(), "The record, scrubbed of keys, if payloads are kept."),
+        Column("ingested_at", "DateTime64(3, 'UTC')", None, "When the row was written.", default="now64(3)"),
+    ),
+    order_by="segment, position, item, record_hash",
+    partition_by="toYYYYMM(ingested_at)",
+    version="ingested_at",
+    ttl="toDateTime(ingested_at) + INTERVAL 90 DAY",
+)
+
+MEASURES: Final = (
+    *((leaf, f"sum(ifNull({leaf}, 0))", doc) for leaf, doc in _LEAF_DOCS.items()),
+    ("counted_calls", "countIf(isNotNull(counted_input))", "Calls whose prompt was counted."),
+    ("counted_input", "sum(ifNull(counted_input, 0))", "Prompt tokens counted from text."),
+    ("counted_output", "sum(ifNull(counted_output, 0))", "Output tokens counted from text."),
+    *((f"{role}_tokens", f"sum({role}_tokens)", f"Counted tokens of {what}.") for role, _, what in ROLES),
+    ("answer_tokens", "sum(answer_tokens)", "Counted tokens of answers."),
+)
+"""Integer sums of minutes, hours and days: column, expression over ``calls``, meaning."""
+
+MONEY_MEASURES: Final = (
+    ("cost", "Dollars of priced calls; unpriced ones add nothing and are rows of their own."),
+    *COSTS,
+    ("reported_cost", "Dollars that vendors or gateways reported."),
+)
+
+
+def _rollup(name: str, time: str, doc: str) -> Table:
+    return Table(
+        name=name,
+        doc=doc,
+        written_by="recompute step",
+        columns=(
+            DIMENSIONS[0],
+            Column(time, "DateTime('UTC')", None, f"Start of the {time}, UTC."),
+            *DIMENSIONS[1:],
+            Column("calls", "Int64", None, "Number of calls."),
+            *(Column(measure, "Int64", None, doc) for measure, _, doc in MEASURES),
+            *(Column(measure, _SUM_MONEY, None, doc) for measure, doc in MONEY_MEASURES),
+            Column("duration_ms", "Float64", None, "Sum of known durations; not part of any proof."),
+            Column("version", "UInt64", None, "Server's clock at the recompute, microseconds; the latest stands."),
+        ),
+        order_by=f"tenant, {time}, " + ", ".join(c.name for c in DIMENSIONS[1:]),
+        partition_by=f"toYYYYMM({time})",
+        version="version",
+    )
+
+
+MINUTES: Final = _rollup(
+    "minutes", "minute", "Sums of calls by minute and dimension, replaced whole by the recompute step."
+)
+HOURS: Final = _rollup("hours", "hour", "Sums of minutes by hour.")
+DAYS: Final = _rollup("days", "day", "Sums of hours by UTC day.")
+
+PRICES: Final = Table(
+    name="prices",
+    doc="The price book as it was compiled: one row per entry and leaf.",
+    written_by="run and migrate",
+    columns=(
+        _label("book_version", "Version of the price book."),
+        _label("rate_id", "Entry of the price book."),
+        _label("provider", "Provider."),
+        _label("model", "Model or pattern."),
+        _label("tier", "Service tier."),
+        _label("scope", "Region scope."),
+        Column("band_min", "UInt64", pa.uint64(), "Prompt tokens above which the entry applies."),
+        _maybe_int("band_max", "Prompt tokens up to which it applies; NULL: no limit."),
+        _label("leaf", "What is priced."),
+        Column("usd_per_million", "Decimal(38, 12)", pa.decimal128(38, 12), "Dollars per million units."),
+        Column("valid_from", "DateTime('UTC')", pa.timestamp("s", "UTC"), "First instant the price holds."),
+        Column("valid_to", "Nullable(DateTime('UTC'))", pa.timestamp("s", "UTC"), "First instant it no longer holds."),
+        _text("source", "Where the figure comes from."),
+        _text("recorded", "When it was recorded."),
+        Column("ingested_at", "DateTime64(3, 'UTC')", None, "When the row was written.", default="now64(3)"),
+    ),
+    order_by="book_version, rate_id, leaf",
+    version="ingested_at",
+)
+
+PRICE_RUNS: Final = Table(
+    name="price_runs",
+    doc="One row per pricing of history; run 1 is the live pipeline.",
+    written_by="run",
+    columns=(
+        Column("price_run", "UInt16", pa.uint16(), "Number of the run."),
+        _label("book_version", "Version of the price book."),
+        _bool("active", "The run that figures are shown from."),
+        Column("ingested_at", "DateTime64(3, 'UTC')", None, "When the row was written.", default="now64(3)"),
+    ),
+    order_by="price_run, book_version",
+    version="ingested_at",
+)
+
+RUNS: Final = Table(
+    name="runs",
+    doc="One row per run of the job: what it read and how fast.",
+    written_by="run",
+    columns=(
+        _text("run_id", "Identity of the run."),
+        Column("started_at", "DateTime64(3, 'UTC')", pa.timestamp("ms", "UTC"), "Start."),
+        Column("ended_at", "Nullable(DateTime64(3, 'UTC'))", pa.timestamp("ms", "UTC"), "End."),
+        _label("state", "running, done, interrupted or failed."),
+        _text("source", "What was read."),
+        Column("records", "UInt64", pa.uint64(), "Records read."),
+        Column("calls", "UInt64", pa.uint64(), "Calls written, redeliveries included."),
+        Column("dead_letters", "UInt64", pa.uint64(), "Dead letters written."),
+        Column("ignored", "UInt64", pa.uint64(), "Items ignored with a reason."),
+        Column("bytes", "UInt64", pa.uint64(), "Bytes read, decompressed."),
+        _maybe_float("seconds", "Seconds the pipeline worked, start-up excluded."),
+        _text("software", "Version of llm-finops."),
+        Column("ingested_at", "DateTime64(3, 'UTC')", None, "When the row was written.", default="now64(3)"),
+    ),
+    order_by="run_id",
+    version="ingested_at",
+)
+
+TABLES: Final = (CALLS, MINUTES, HOURS, DAYS, RECEIPTS, SEGMENTS, DEAD_LETTERS, PRICES, PRICE_RUNS, RUNS)
