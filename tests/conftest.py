@@ -1,0 +1,54 @@
+"""Fixtures every test may use."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sinks.clickhouse import Store, StoreAddress, connect, disconnect
+from sinks.schema import migrate
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real calls, traces and wire-format samples, which is not part of the project.
+
+    It is looked for at ``LLM_FINOPS_SHARED``, else beside the checkout. Without it the tests that need it skip; with
+    ``CI=true`` its absence is a failure.
+    """
+    folder = Path(os.environ.get("LLM_FINOPS_SHARED") or _CHECKOUT.parent / "shared")
+    if (folder / "data").is_dir():
+        return folder
+    reason = f"needs the real calls and samples of {folder.name}/ beside the checkout (or LLM_FINOPS_SHARED)"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the embedded engine; a process can have only one, so tests share it and use databases of their own."""
+    return tmp_path_factory.mktemp("engine")
+
+
+@pytest.fixture
+def address(engine: Path) -> Iterator[StoreAddress]:
+    """A database of its own for one test, empty."""
+    address = StoreAddress(folder=str(engine), database=f"t{uuid.uuid4().hex[:12]}")
+    yield address
+    connect(address).command(f"DROP DATABASE IF EXISTS `{address.database}`")
+    disconnect(address)
+
+
+@pytest.fixture
+def store(address: StoreAddress) -> Store:
+    """A store with our tables, empty."""
+    store = connect(address)
+    migrate(store)
+    return store
