@@ -1,0 +1,1 @@
+"""Where results go: ClickHouse, on a server or embedded."""

@@ -1,0 +1,282 @@
+"""A ClickHouse store: a server over HTTP(S), or chDB, the same engine inside this process. One code for both.
+
+Guarantees: an insert is retried with back-off while the store is unreachable or asks to wait, and carries a token made
+of its rows, so that a retry after a lost answer is not written twice where the server deduplicates; where it does not,
+the replacing tables make the second write harmless. Errors that no retry can cure are raised at once, in one line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+import clickhouse_connect
+import pyarrow as pa
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+DATABASE: Final = "llm_finops"
+PASSWORD_VARIABLE: Final = "LLM_FINOPS_STORE__PASSWORD"
+"""Environment variable that holds the store's password, here and on every worker: it is no part of a job's graph."""
+
+# ClickHouse error codes that pass by themselves: too many parts or queries, timeouts, replica in read-only mode,
+# memory pressure, a server that starts or stops. https://clickhouse.com/docs/operations/system-tables/errors
+_PASSING: Final = {159, 164, 202, 203, 209, 210, 241, 242, 252, 285, 319, 425, 999}
+_PARTITIONS: Final = "max_partitions_per_insert_block"
+
+
+class StoreError(Exception):
+    """The store cannot be reached, refuses, or is full; the message is one line for a person."""
+
+
+@dataclass(frozen=True)
+class StoreAddress:
+    """Where the store is: ``chdb:///folder`` or ``http[s]://[user@]host[:port][/database]``.
+
+    The password is never part of an address that is shown, stored or logged.
+    """
+
+    folder: str = ""
+    host: str = ""
+    port: int = 0
+    secure: bool = False
+    user: str = ""
+    database: str = DATABASE
+
+    @classmethod
+    def parse(cls, text: str) -> StoreAddress:
+        """Read an address.
+
+        Raises:
+            StoreError: the scheme is unknown, or a part is missing.
+        """
+        try:
+            url = urlsplit(text)
+            port = url.port
+        except ValueError as error:
+            raise StoreError(f"{text}: not an address: {error}") from None
+        if url.scheme == "chdb":
+            folder = unquote(url.netloc + url.path)
+            if not folder or folder == "/":
+                raise StoreError(f"{text}: name a folder, for example chdb:///var/lib/llm-finops or chdb://store")
+            return cls(folder=os.path.abspath(os.path.expanduser(folder)))
+        if url.scheme in ("http", "https", "clickhouse", "clickhouses"):
+            if not url.hostname:
+                raise StoreError(f"{text}: name a host, for example http://localhost:8123")
+            if url.password:
+                raise StoreError(f"put the password into {PASSWORD_VARIABLE}, not into the address")
+            secure = url.scheme in ("https", "clickhouses")
+            database = url.path.strip("/") or DATABASE
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", database):
+                raise StoreError(f"{text}: {database!r} is no database name")
+            return cls(
+                "", url.hostname, port or (8443 if secure else 8123), secure, url.username or "default", database
+            )
+        raise StoreError(f"{text}: unknown store; use chdb:///folder, http://host:8123 or https://host:8443")
+
+    @property
+    def embedded(self) -> bool:
+        return bool(self.folder)
+
+    def __str__(self) -> str:
+        if self.embedded:
+            return f"chdb://{self.folder}"
+        return f"{'https' if self.secure else 'http'}://{self.user}@{self.host}:{self.port}/{self.database}"
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Back-off: ``attempts`` tries, doubling from ``first_s`` up to ``longest_s`` seconds, with jitter."""
+
+    attempts: int = 6
+    first_s: float = 0.5
+    longest_s: float = 20.0
+
+    def pause(self, attempt: int) -> float:
+        return float(min(self.longest_s, self.first_s * 2**attempt) * random.uniform(0.5, 1.0))
+
+
+class Store:
+    """An open store. Methods are safe to call from several threads, one query at a time."""
+
+    def __init__(
+        self,
+        address: StoreAddress,
+        client: Client,
+        retry: Retry,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.address = address
+        self.database = address.database
+        self._client = client
+        self._retry = retry
+        self._sleep = sleep
+        self._lock = threading.RLock()
+
+    def table(self, name: str) -> str:
+        """Quoted name of one of our tables, for SQL."""
+        return f"`{self.database}`.`{name}`"
+
+    def command(self, sql: str, settings: Mapping[str, Any] | None = None) -> Any:
+        """Run a statement that returns no rows (or one value)."""
+        return self._try(lambda: self._client.command(sql, settings=dict(settings or {})))
+
+    def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Rows of a query, Decimals exact."""
+        result = self._try(lambda: self._client.query(sql, parameters=dict(parameters or {})))
+        return [tuple(row) for row in result.result_rows]
+
+    def named_rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Rows of a query as dicts by column name."""
+        result = self._try(lambda: self._client.query(sql, parameters=dict(parameters or {})))
+        return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
+
+    def arrow(self, sql: str) -> pa.Table:
+        """Result of a query as an Arrow table."""
+        return self._try(lambda: self._client.query_arrow(sql))
+
+    def insert(self, table: str, rows: pa.Table) -> None:
+        """Insert rows; see the module for what a retry and a repetition do.
+
+        Raises:
+            StoreError: the store refuses, is full, or stays unreachable.
+        """
+        if not rows.num_rows:
+            return
+        settings: dict[str, Any] = {
+            "optimize_on_insert": 0,  # replacing happens in merges and FINAL; 3x faster here
+            _PARTITIONS: 0,  # a back-fill may span years
+            "insert_deduplication_token": f"{table}-{fingerprint(rows)}",
+        }
+        self._try(lambda: self._client.insert_arrow(table, rows, database=self.database, settings=settings))
+
+    def close(self) -> None:
+        with self._lock:
+            self._client.close()
+
+    def _try(self, do: Callable[[], Any]) -> Any:
+        for attempt in range(self._retry.attempts):
+            try:
+                with self._lock:
+                    return do()
+            except (ClickHouseError, OSError) as error:
+                if attempt + 1 == self._retry.attempts or not _passes(error):
+                    raise StoreError(explain(error, self.address)) from error
+                self._sleep(self._retry.pause(attempt))
+        raise AssertionError("a retry allows at least one attempt")
+
+
+def fingerprint(rows: pa.Table) -> str:
+    """Hash of rows and their order, so that equal tokens mean equal rows."""
+    digest = hashlib.blake2b(digest_size=16)
+    for batch in rows.combine_chunks().to_batches():
+        for column in batch.columns:
+            for buffer in column.buffers():
+                digest.update(b"\0" if buffer is None else buffer)
+    return digest.hexdigest()
+
+
+def error_code(error: BaseException) -> int | None:
+    """ClickHouse's error code in an exception, if it carries one."""
+    code = getattr(error, "code", None)
+    if isinstance(code, int):
+        return code
+    found = re.search(r"(?:Code: |code: ?)(\d+)", str(error))
+    return int(found.group(1)) if found else None
+
+
+def _passes(error: Exception) -> bool:
+    code = error_code(error)
+    if code is not None:
+        return code in _PASSING
+    text = str(error).lower()
+    return any(sign in text for sign in ("connection", "timed out", "timeout", "remote end closed", "max retries"))
+
+
+def explain(error: Exception, address: StoreAddress) -> str:
+    """One line that says what a person can do about ``error``."""
+    code, text = error_code(error), str(error)
+    if "No space left" in text or code == 243:
+        return f"{address}: the disk of the store is full; free space and run the same command again"
+    if code in (516, 192, 193, 194):
+        return f"{address}: user or password refused; set {PASSWORD_VARIABLE}"
+    if code in (164, 497):
+        return f"{address}: the user may not write; grant it the writer role"
+    if code == 242:
+        return f"{address}: the table is read-only on the server"
+    if "Cannot lock file" in text or code == 76:
+        return f"{address}: another process holds this store (a running job or a summary); wait for it or stop it"
+    if code is None and _passes(error):
+        return f"{address}: unreachable: {_first_line(text)}"
+    return f"{address}: {_first_line(text)}"
+
+
+def _first_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text.strip())[:300]
+
+
+_embedded: dict[StoreAddress, Store] = {}
+_embedded_lock = threading.Lock()
+
+
+def connect(address: StoreAddress, retry: Retry | None = None, timeout_s: int = 300) -> Store:
+    """Open a store. The embedded engine is opened once per process and folder, and shared.
+
+    Raises:
+        StoreError: unreachable, refused, or the folder cannot be made or is in use.
+    """
+    retry = retry or Retry()
+    if not address.embedded:
+        password = os.environ.get(PASSWORD_VARIABLE, "")
+        return Store(address, _server_client(address, password, timeout_s, retry), retry)
+    with _embedded_lock:
+        store = _embedded.get(address)
+        if store is None:
+            store = _embedded[address] = Store(address, _embedded_client(address), retry)
+        return store
+
+
+def disconnect(address: StoreAddress) -> None:
+    """Close the shared embedded engine of ``address``, so that another folder or process can open one."""
+    with _embedded_lock:
+        store = _embedded.pop(address, None)
+    if store is not None:
+        store.close()
+
+
+def _server_client(address: StoreAddress, password: str, timeout_s: int, retry: Retry) -> Client:
+    for attempt in range(retry.attempts):
+        try:
+            return clickhouse_connect.get_client(
+                host=address.host,
+                port=address.port,
+                username=address.user,
+                password=password,
+                secure=address.secure,
+                autogenerate_session_id=False,
+                send_receive_timeout=timeout_s,
+            )
+        except (ClickHouseError, OSError) as error:
+            if attempt + 1 == retry.attempts or not _passes(error):
+                raise StoreError(explain(error, address)) from error
+            time.sleep(retry.pause(attempt))
+    raise AssertionError("a retry allows at least one attempt")
+
+
+def _embedded_client(address: StoreAddress) -> Client:
+    try:
+        Path(address.folder).mkdir(parents=True, exist_ok=True)
+        return clickhouse_connect.get_client(dsn=f"chdb://{address.folder}")
+    except ImportError as error:
+        raise StoreError("the embedded store needs the chdb extra: pip install 'llm-finops[chdb]'") from error
+    except (ClickHouseError, OSError, RuntimeError) as error:
+        raise StoreError(explain(error, address)) from error

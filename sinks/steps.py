@@ -1,0 +1,155 @@
+"""The Beam steps of the sink: write rows, window the minutes they touched, recompute those minutes.
+
+A Beam window owns no sum here. It decides *when* a minute is complete, early, late or changed; what the minute holds is
+read from ``calls``. Markers are never too late: one that is older than the allowed lateness rides in a younger window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import apache_beam as beam
+from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterProcessingTime, AfterWatermark
+from apache_beam.transforms.window import BoundedWindow, FixedWindows, GlobalWindow, TimestampedValue
+from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
+
+from schemas.batch import RowBatch
+from schemas.telemetry import Stage
+from sinks.clickhouse import Retry, Store, StoreAddress, connect
+from sinks.recompute import recompute
+from sinks.writer import Flushed, Writer
+
+SHARDS = 8
+"""Keys that the minutes of one window are spread over, so that workers can share a burst of late minutes."""
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """How workers open the store. The password comes from each worker's environment."""
+
+    address: StoreAddress
+    retry: Retry = field(default_factory=Retry)
+    timeout_s: int = 300
+    insert_rows: int = 50_000
+    insert_bytes: int = 128 * 1024 * 1024
+
+    def open(self) -> Store:
+        return connect(self.address, self.retry, self.timeout_s)
+
+
+def marker_time(minute: int, transport_time: int, lateness_s: int) -> int:
+    """Event time (seconds) of the marker of ``minute``: the minute, or the oldest one that no window drops.
+
+    ``transport_time`` in UTC microseconds is when the source saw the records; the watermark follows it, so nothing at
+    or after ``transport_time - lateness_s`` is ever beyond the allowed lateness.
+    """
+    return max(minute, transport_time // 1_000_000 - lateness_s)
+
+
+class WriteDoFn(beam.DoFn):  # type: ignore[misc]
+    """Insert rows in large blocks; emit ``(shard, minute)`` markers after the insert, never before it."""
+
+    def __init__(self, store: StoreSettings, lateness_s: int) -> None:
+        self._settings = store
+        self._lateness_s = lateness_s
+
+    def setup(self) -> None:
+        self._stage = Stage("write")
+
+    def start_bundle(self) -> None:
+        s = self._settings
+        self._writer = Writer(s.open(), s.insert_rows, s.insert_bytes)
+
+    def process(self, batch: RowBatch) -> Iterator[TimestampedValue]:
+        with self._stage.work(batch.calls.num_rows):
+            flushed = self._writer.add(batch)
+        for minute, marker in self._markers(flushed):
+            yield TimestampedValue(marker, minute)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        with self._stage.work(0):
+            flushed = self._writer.flush()
+        for minute, marker in self._markers(flushed):
+            yield WindowedValue(marker, Timestamp(minute), [GlobalWindow()])
+
+    def _markers(self, flushed: Flushed | None) -> Iterator[tuple[int, tuple[int, int]]]:
+        if flushed is not None:
+            for minute in flushed.minutes:
+                time = marker_time(minute, flushed.transport_time, self._lateness_s)
+                yield time, (minute // 60 % SHARDS, minute)
+
+
+class RecomputeDoFn(beam.DoFn):  # type: ignore[misc]
+    """Replace the minutes of a bundle's panes, all in one query, and pass their starts (seconds) on."""
+
+    def __init__(self, store: StoreSettings) -> None:
+        self._settings = store
+
+    def setup(self) -> None:
+        self._stage = Stage("recompute")
+
+    def start_bundle(self) -> None:
+        self._dirty: dict[int, tuple[Timestamp, BoundedWindow]] = {}
+
+    def process(
+        self,
+        shard: tuple[int, Iterable[int]],
+        timestamp: Timestamp = beam.DoFn.TimestampParam,
+        window: BoundedWindow = beam.DoFn.WindowParam,
+    ) -> None:
+        for minute in shard[1]:
+            self._dirty[minute] = (timestamp, window)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        if not self._dirty:
+            return
+        with self._stage.work(len(self._dirty)):
+            recompute(self._settings.open(), self._dirty)
+        for minute, (timestamp, window) in self._dirty.items():
+            yield WindowedValue(minute, timestamp, [window])
+
+
+@dataclass(eq=False)
+class MinutesOf(beam.PTransform):  # type: ignore[misc]
+    """Markers to the minutes that are complete, early or changed: one-minute windows with early and late panes.
+
+    ``early_s``: seconds of processing time after which an open minute is shown already. ``lateness_s``: how long a
+    closed window is kept for late markers; older ones ride in a younger window (``marker_time``).
+    """
+
+    early_s: int = 10
+    lateness_s: int = 86_400
+    label: str | None = field(default=None)
+
+    def expand(self, markers: beam.PCollection[tuple[int, int]]) -> beam.PCollection[tuple[int, Iterable[int]]]:
+        return (
+            markers
+            | "OneMinuteWindows"
+            >> beam.WindowInto(
+                FixedWindows(60),
+                trigger=AfterWatermark(early=AfterProcessingTime(self.early_s), late=AfterCount(1)),
+                accumulation_mode=AccumulationMode.DISCARDING,
+                allowed_lateness=self.lateness_s,
+            )
+            | "GroupMinutes" >> beam.GroupByKey()
+        )
+
+
+@dataclass(eq=False)
+class RowsToMinutes(beam.PTransform):  # type: ignore[misc]
+    """Write priced rows and keep minutes, hours and days true to them. Emits each recomputed minute (seconds)."""
+
+    store: StoreSettings
+    early_s: int = 10
+    lateness_s: int = 86_400
+    label: str | None = field(default=None)
+
+    def expand(self, batches: beam.PCollection[RowBatch]) -> beam.PCollection[int]:
+        return (
+            batches
+            | "WriteRows" >> beam.ParDo(WriteDoFn(self.store, self.lateness_s)).with_output_types(tuple[int, int])
+            | "DirtyMinutes" >> MinutesOf(self.early_s, self.lateness_s)
+            | "RecomputeMinutes" >> beam.ParDo(RecomputeDoFn(self.store)).with_output_types(int)
+        )

@@ -1,0 +1,115 @@
+"""Write rows, then say which minutes they touched.
+
+Order of a flush: calls, dead letters, receipts, segment ends. So a receipt proves that its call is in, and a segment's
+end that all its receipts are. A crash between two of them leaves rows that the next read of the same input replaces;
+until then ``reconcile`` shows the gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.batch import RowBatch
+from schemas.tables import CALLS, DEAD_LETTERS, RECEIPTS, SEGMENTS
+from sinks.clickhouse import Store
+
+_UNDATED: Final = pa.array(["transport", "implausible"])
+_KEYS_PER_QUERY: Final = 20_000
+
+
+@dataclass(frozen=True)
+class Flushed:
+    """What one flush wrote: the minutes it touched (seconds since 1970), and the oldest transport time among them."""
+
+    minutes: list[int]
+    transport_time: int
+    calls: int
+
+
+@dataclass
+class Writer:
+    """Collects row batches and inserts them in large blocks: 3 µs a row in blocks of 50,000, 30 µs in blocks of 500.
+
+    ``store`` is opened by the caller. Not thread-safe: one writer per worker.
+    """
+
+    store: Store
+    max_rows: int = 50_000
+    max_bytes: int = 128 * 1024 * 1024
+    _batches: list[RowBatch] = field(default_factory=list)
+    _rows: int = 0
+    _bytes: int = 0
+
+    def add(self, batch: RowBatch) -> Flushed | None:
+        """Take a batch; flush if the block is full."""
+        self._batches.append(batch)
+        self._rows += batch.receipts.num_rows
+        self._bytes += batch.calls.nbytes
+        if self._rows >= self.max_rows or self._bytes >= self.max_bytes:
+            return self.flush()
+        return None
+
+    def flush(self) -> Flushed | None:
+        """Insert everything collected.
+
+        Raises:
+            sinks.clickhouse.StoreError: refused, full, or unreachable after all retries; the batches are kept.
+        """
+        if not self._batches:
+            return None
+        batches = self._batches
+        calls = _joined(batches, lambda b: b.calls, CALLS.arrow)
+        calls = keep_first_sight(calls, self._first_seen)
+        self.store.insert(CALLS.name, calls)
+        self.store.insert(DEAD_LETTERS.name, _joined(batches, lambda b: b.dead_letters, DEAD_LETTERS.arrow))
+        self.store.insert(RECEIPTS.name, _joined(batches, lambda b: b.receipts, RECEIPTS.arrow))
+        self.store.insert(SEGMENTS.name, _joined(batches, lambda b: b.segments, SEGMENTS.arrow))
+        touched: set[int] = set().union(*(b.minutes for b in batches))
+        flushed = Flushed(sorted(touched), min(b.default_time for b in batches), calls.num_rows)
+        self._batches, self._rows, self._bytes = [], 0, 0
+        return flushed
+
+    def _first_seen(self, keys: list[bytes]) -> set[bytes]:
+        seen: set[bytes] = set()
+        for start in range(0, len(keys), _KEYS_PER_QUERY):
+            some = ", ".join(f"unhex('{key.hex()}')" for key in keys[start : start + _KEYS_PER_QUERY])
+            rows = self.store.rows(
+                f"SELECT DISTINCT call_key FROM {self.store.table(CALLS.name)}"
+                f" WHERE call_key IN ({some}) AND time_quality IN ('transport', 'implausible')"
+            )
+            seen.update(key for (key,) in rows)
+        return seen
+
+
+def _joined(batches: list[RowBatch], rows: Callable[[RowBatch], pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_batches([rows(batch) for batch in batches], schema)
+
+
+def keep_first_sight(calls: pa.Table, seen: Callable[[list[bytes]], set[bytes]]) -> pa.Table:
+    """Drop calls without a time of their own that were seen before: they keep the minute of their first sight.
+
+    ``seen`` tells which of the given call keys the store holds already. Dated calls pass untouched: a redelivery of
+    theirs has the same minute and replaces itself.
+    """
+    undated = pc.is_in(calls["time_quality"], _UNDATED)
+    if not pc.any(undated).as_py():
+        return calls
+    rows = np.flatnonzero(undated.to_numpy())
+    keys = calls["call_key"].take(pa.array(rows)).to_pylist()
+    known = seen(list(dict.fromkeys(keys)))
+    drop = []
+    for row, key in zip(rows.tolist(), keys, strict=True):
+        if key in known:
+            drop.append(row)
+        known.add(key)
+    if not drop:
+        return calls
+    keep = np.ones(calls.num_rows, dtype=np.bool_)
+    keep[drop] = False
+    return calls.filter(pa.array(keep))

@@ -1,0 +1,160 @@
+"""Calls, receipts and dead letters as Arrow record batches with the schemas of ``schemas.tables``.
+
+Building columns costs about 60 ns per value; money goes in as numpy int64 and comes out as decimal128 without a copy
+per value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from schemas.batch import CallBatch
+from schemas.call import Call
+from schemas.tables import CALLS, COSTS, DEAD_LETTERS, MONEY, RECEIPTS, SEGMENTS
+
+if TYPE_CHECKING:
+    from transforms.price import PricedColumns
+
+MINUTE_US: Final = 60_000_000
+NO_CALL: Final = bytes(16)
+
+_PRICED: Final = frozenset(
+    {"cost", "price_status", "price_reason", "cost_source", "rate_id", "book_version", "price_run"}
+    | {name for name, _ in COSTS}
+)
+UNPRICED: Final = pa.schema([f for f in CALLS.arrow if f.name not in _PRICED])
+"""Schema of calls before pricing."""
+
+
+def decimals(values: npt.NDArray[np.int64], null: npt.NDArray[np.bool_] | None = None) -> pa.Array:
+    """Pico-dollars as decimals of 12 places. ``null`` marks unknown ones."""
+    pairs = np.empty((len(values), 2), dtype=np.int64)
+    pairs[:, 0] = values
+    pairs[:, 1] = values >> 63  # sign extension to 128 bits, little-endian
+    validity = None if null is None or not null.any() else pa.py_buffer(np.packbits(~null, bitorder="little").tobytes())
+    return pa.Array.from_buffers(MONEY, len(values), [validity, pa.py_buffer(pairs)])
+
+
+def _minute_seconds(calls: Sequence[Call]) -> list[int]:
+    return [call.event_time // MINUTE_US * 60 for call in calls]
+
+
+def _reported_cost(calls: Sequence[Call]) -> pa.Array:
+    values = [call.reported_cost for call in calls]
+    null = np.array([value is None for value in values], dtype=np.bool_)
+    return decimals(np.array([value or 0 for value in values], dtype=np.int64), null)
+
+
+def _tags(calls: Sequence[Call]) -> pa.Array:
+    return pa.array([list(call.tags.items()) if call.tags else () for call in calls], pa.map_(pa.string(), pa.string()))
+
+
+_SPECIAL: Final[dict[str, Callable[[Sequence[Call]], Any]]] = {
+    "minute": _minute_seconds,
+    "reported_cost": _reported_cost,
+    "tags": _tags,
+}
+
+
+def call_rows(calls: Sequence[Call]) -> pa.RecordBatch:
+    """Calls as rows of ``UNPRICED``."""
+    columns = []
+    for field in UNPRICED:
+        special = _SPECIAL.get(field.name)
+        values = special(calls) if special else list(map(attrgetter(field.name), calls))
+        columns.append(values if isinstance(values, pa.Array) else _array(values, field.type))
+    return pa.RecordBatch.from_arrays(columns, schema=UNPRICED)
+
+
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_timestamp(kind):
+        return pa.array(values, pa.int64()).cast(kind)
+    return pa.array(values, kind)
+
+
+def minutes_of(calls: Sequence[Call]) -> list[int]:
+    """Distinct minutes of calls, in seconds since 1970."""
+    return sorted(set(_minute_seconds(calls)))
+
+
+def with_money(unpriced: pa.RecordBatch, money: PricedColumns, price_run: int) -> pa.RecordBatch:
+    """Rows of ``calls``: ``unpriced`` and what ``transforms.price`` says each one cost."""
+    count = unpriced.num_rows
+    added = {
+        "cost": decimals(money.cost, money.null),
+        **{name: decimals(getattr(money, name), money.null) for name, _ in COSTS},
+        "price_status": pa.array(money.price_status, pa.string()),
+        "price_reason": pa.array(money.price_reason, pa.string()),
+        "cost_source": pa.array(money.cost_source, pa.string()),
+        "rate_id": pa.array(money.rate_id, pa.string()),
+        "book_version": pa.repeat(pa.scalar(money.book_version), count),
+        "price_run": pa.repeat(pa.scalar(price_run, pa.uint16()), count),
+    }
+    columns = [added[f.name] if f.name in added else unpriced.column(f.name) for f in CALLS.arrow]
+    return pa.RecordBatch.from_arrays(columns, schema=CALLS.arrow)
+
+
+def receipts(batch: CallBatch) -> pa.RecordBatch:
+    """One row for each item of the batch: what became of it."""
+    calls, dead, ignored = batch.calls, batch.dead, batch.ignored
+    others = len(dead) + len(ignored)
+    minutes = [*_minute_seconds(calls), *[0] * others]
+    columns: list[list[Any]] = [
+        [batch.segment] * (len(calls) + others),
+        [*(c.position for c in calls), *(d.position for d in dead), *(i.position for i in ignored)],
+        [*(c.item for c in calls), *(d.item for d in dead), *(i.item for i in ignored)],
+        [*batch.record_hashes, *(d.record_hash for d in dead), *(i.record_hash for i in ignored)],
+        ["call"] * len(calls) + ["dead_letter"] * len(dead) + ["ignored"] * len(ignored),
+        [*[""] * len(calls), *(d.reason for d in dead), *(i.reason for i in ignored)],
+        [*(c.call_key for c in calls), *[NO_CALL] * others],
+        minutes,
+    ]
+    return _batch(columns, RECEIPTS.arrow)
+
+
+def dead_letters(batch: CallBatch) -> pa.RecordBatch:
+    """The batch's dead letters as rows."""
+    return _batch(
+        _columns(
+            (
+                (
+                    batch.source,
+                    batch.segment,
+                    d.position,
+                    d.item,
+                    d.record_hash,
+                    d.reason,
+                    d.format_guess,
+                    d.error,
+                    d.size,
+                    d.payload,
+                )
+                for d in batch.dead
+            ),
+            len(DEAD_LETTERS.arrow),
+        ),
+        DEAD_LETTERS.arrow,
+    )
+
+
+def segment_ends(batch: CallBatch) -> pa.RecordBatch:
+    """The end of the segment's range, if the batch closes one: no row or one."""
+    end = batch.end
+    rows = [] if end is None else [(batch.source, batch.segment, *end, batch.default_time)]
+    return _batch(_columns(rows, len(SEGMENTS.arrow)), SEGMENTS.arrow)
+
+
+def _columns(rows: Iterable[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return columns or [[] for _ in range(width)]
+
+
+def _batch(columns: Sequence[list[Any]], schema: pa.Schema) -> pa.RecordBatch:
+    arrays = [_array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
