@@ -1,0 +1,59 @@
+# Everything here works from a fresh clone with only Python (3.11 to 3.13) and make.
+#   make PYTHON=/path/to/python3.12 demo     another Python
+#   make test ARGS="-k price -x"             arguments for pytest; bench and demo take ARGS too
+
+SHELL := /bin/sh
+PYTHON ?=
+ARGS ?=
+export PYTHON
+# The same text in every locale.
+export PYTHONUTF8 := 1
+
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev setup-bench demo test lint types bench lock docs clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## make .venv with .venv/bin/llm-finops; nothing to do when it is current
+	@sh deploy/local/setup.sh runtime
+
+setup-dev:
+	@sh deploy/local/setup.sh dev
+
+setup-bench:
+	@sh deploy/local/setup.sh bench
+
+demo: setup ## generate a day of traffic, price it, prove it, show it
+	@$(BIN)/llm-finops demo --folder demo $(ARGS)
+
+test: setup-dev ## run every test
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup-dev ## style and common mistakes
+	@$(BIN)/ruff check .
+
+types: setup-dev ## strict types
+	@$(BIN)/mypy
+
+bench: setup-bench ## measure, one line per figure
+	@LITELLM_LOCAL_MODEL_COST_MAP=True .venv-bench/bin/python -m benchmarks $(ARGS)
+
+# One resolution for Python 3.11 to 3.13 and every platform; the others follow the versions of requirements.lock.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	--extra chdb --extra fast --group setup pyproject.toml
+
+lock: setup-dev ## pin the versions anew (ARGS=--upgrade for newer ones)
+	@$(COMPILE) $(ARGS) --output-file requirements.lock
+	@$(COMPILE) $(ARGS) --constraint requirements.lock --group dev --output-file requirements-dev.lock
+	@$(COMPILE) $(ARGS) --constraint requirements.lock --group bench --output-file requirements-bench.lock
+
+docs: setup ## write the pages that are made from the code
+	@$(BIN)/python -m pipelines.settings docs/configuration.md
+
+clean: ## remove the environments and all that was made
+	@rm -rf .venv .venv-bench build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,256 @@
+"""What is installed, reachable, configured and missing, each with what to do about it.
+
+A check never raises: what goes wrong in it is its finding. Nothing is changed, except what a check must do to be sure
+(the tokenizer tables are put into their cache; the store is asked).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from packaging.requirements import Requirement
+
+from pipelines.errors import LlmFinopsError, one_line
+from pipelines.sections import HASH_KEY_VARIABLE, Settings
+from pipelines.show import Column, Table, human_bytes
+
+DISTRIBUTION: Final = "llm-finops"
+SUPPORTED: Final = ((3, 11), (3, 13))
+PROBE: Final = ("o200k_base", "hello world", 2)
+"""A text and its number of tokens, by OpenAI's public table: `hello` and ` world` are tokens of their own."""
+
+LOW_DISK: Final = 5 * 10**9
+NO_DISK: Final = 500 * 10**6
+RELEASED: Final = datetime(2025, 11, 1, tzinfo=UTC)
+"""No clock that is right shows an earlier time."""
+
+StoreProbe = Callable[[Settings], str]
+"""Asks the store: what it found in one line, or an error whose text says what to do."""
+
+
+class Status(StrEnum):
+    """``fail`` keeps something asked for from working; ``absent`` is optional and not there."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report; ``fix`` is empty where there is nothing to do."""
+
+    check: str
+    status: Status
+    detail: str
+    fix: str = ""
+
+
+def examine(settings: Settings, probe_store: StoreProbe) -> list[Finding]:
+    """Every check, in the order a person would mend things."""
+    checks: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
+        ("python", lambda: [python_version(sys.version_info[:2], platform.python_version())]),
+        ("clock", lambda: [clock(datetime.now(UTC), _installed_at())]),
+        ("packages", lambda: packages(_requirements(), installed_version, needed_extras(settings))),
+        ("tokenizer", lambda: [tokenizer_tables()]),
+        ("prices", lambda: [price_book(settings)]),
+        ("hash key", lambda: [hash_key(settings)]),
+        ("input", lambda: inputs(settings)),
+        ("disk", lambda: disks(settings)),
+        ("store", lambda: [store(settings, probe_store)]),
+    ]
+    findings: list[Finding] = []
+    for name, check in checks:
+        try:
+            findings += check()
+        except Exception as error:  # a check that breaks is a finding like any other
+            findings.append(Finding(name, Status.FAIL, one_line(error, 200), "see the message"))
+    return findings
+
+
+def worst(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings that must be mended: those that failed."""
+    return [finding for finding in findings if finding.status is Status.FAIL]
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """The report."""
+    counts = {status: sum(finding.status is status for finding in findings) for status in Status}
+    note = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    columns = [Column("check"), Column("status"), Column("detail"), Column("fix")]
+    return Table(columns, [[f.check, str(f.status), f.detail, f.fix] for f in findings], "Doctor", note)
+
+
+def python_version(version: tuple[int, ...], shown: str) -> Finding:
+    """The interpreter is one of those this software is tested with."""
+    if SUPPORTED[0] <= version <= SUPPORTED[1]:
+        return Finding("python", Status.OK, f"{shown} on {platform.system()} {platform.machine()}")
+    return Finding("python", Status.FAIL, shown, "use Python 3.11, 3.12 or 3.13")
+
+
+def clock(now: datetime, installed: datetime | None) -> Finding:
+    """The clock is not before the release or the installation: calls without a time get that of their file."""
+    shown = now.strftime("%Y-%m-%d %H:%M:%S UTC")
+    if now < RELEASED:
+        return Finding("clock", Status.FAIL, f"{shown} is before this software was made", "set the system's clock")
+    if installed is not None and (installed - now).total_seconds() > 86_400:
+        detail = f"{shown} is before the installation ({installed:%Y-%m-%d})"
+        return Finding("clock", Status.WARN, detail, "check the system's clock")
+    return Finding("clock", Status.OK, f"{shown}, local zone {'/'.join(dict.fromkeys(time.tzname))}")
+
+
+def packages(
+    requirements: Iterable[str], version_of: Callable[[str], str | None], needed: frozenset[str]
+) -> list[Finding]:
+    """What the installed distribution asks for, compared with what is there; extras are optional unless ``needed``.
+
+    ``requirements`` as in the distribution's metadata; ``version_of`` gives a package's version, None if absent.
+    """
+    findings = []
+    for text in requirements:
+        requirement = Requirement(text)
+        extra = _extra(requirement)
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        found = version_of(requirement.name)
+        asks = f"{requirement.name}{requirement.specifier}"
+        where = f"{DISTRIBUTION}[{extra}]" if extra else DISTRIBUTION
+        fix = f"pip install '{where}'"
+        name = f"extra {extra}" if extra else "package"
+        if found is None:
+            optional = bool(extra) and extra not in needed
+            status = Status.ABSENT if optional else Status.FAIL
+            findings.append(Finding(name, status, f"{asks} is not installed", fix))
+        elif not requirement.specifier.contains(found, prereleases=True):
+            findings.append(Finding(name, Status.FAIL, f"{requirement.name} {found}, needs {asks}", fix))
+        else:
+            findings.append(Finding(name, Status.OK, f"{requirement.name} {found}"))
+    return findings
+
+
+def needed_extras(settings: Settings) -> frozenset[str]:
+    """Extras that these settings cannot do without."""
+    return frozenset({"chdb"} if settings.store.to.startswith("chdb://") else ())
+
+
+def installed_version(name: str) -> str | None:
+    """Version of an installed package, None if it is not there."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def tokenizer_tables() -> Finding:
+    """The rank tables are here, offline, and count a known text as their vendor does."""
+    from transforms.count.tokenizers import tokenizer  # slow to import, and what is missing is for `packages` to say
+
+    table, text, expected = PROBE
+    found = tokenizer(table).count(text)
+    if found != expected:
+        detail = f"{table} counts {text!r} as {found} tokens, not {expected}"
+        return Finding("tokenizer", Status.FAIL, detail, f"pip install --force-reinstall '{DISTRIBUTION}'")
+    return Finding("tokenizer", Status.OK, f"{table} is here and right; nothing is downloaded")
+
+
+def price_book(settings: Settings) -> Finding:
+    """The price book, and the folders over it, load."""
+    from transforms.price import book_rows, load_book
+
+    book = load_book(settings.price.books)
+    own = f", with {len(settings.price.books)} own folders" if settings.price.books else ""
+    return Finding("prices", Status.OK, f"book {book.book_version}, {len(book_rows(book)):,} rates{own}")
+
+
+def hash_key(settings: Settings) -> Finding:
+    """Hashes that stand in for texts are made with a key nobody else knows."""
+    if settings.count.hash_key is not None:
+        return Finding("hash key", Status.OK, f"set by {HASH_KEY_VARIABLE}")
+    detail = "none: hashes of texts use a public key, so who reads them can test guesses"
+    return Finding("hash key", Status.WARN, detail, f"set {HASH_KEY_VARIABLE} to 16 to 64 secret bytes, for good")
+
+
+def inputs(settings: Settings) -> list[Finding]:
+    """Each input names files, and they can be read."""
+    from sources.files import find
+
+    if not settings.source.from_:
+        return [Finding("input", Status.ABSENT, "no input is configured", "set source.from or use --from")]
+    findings = []
+    for pattern in settings.source.from_:
+        if pattern == "-":
+            findings.append(Finding("input", Status.OK, "standard input"))
+            continue
+        try:
+            files = find([pattern])
+        except Exception as error:  # one input's fault is no other's
+            findings.append(Finding("input", Status.FAIL, one_line(error, 200), "name files, folders or globs"))
+            continue
+        closed = [path for path in files if not os.access(path, os.R_OK)]
+        if closed:
+            detail = f"{pattern}: {len(closed):,} of {len(files):,} files cannot be read, such as {closed[0]}"
+            findings.append(Finding("input", Status.FAIL, detail, "give this user the right to read them"))
+        else:
+            size = human_bytes(sum(path.stat().st_size for path in files))
+            findings.append(Finding("input", Status.OK, f"{pattern}: {len(files):,} files, {size}"))
+    return findings
+
+
+def disks(settings: Settings) -> list[Finding]:
+    """There is room for the embedded store and for temporary files."""
+    folders = {"disk (temporary)": Path(tempfile.gettempdir())}
+    if settings.store.to.startswith("chdb://"):
+        folder = Path(settings.store.to.removeprefix("chdb://")).expanduser().absolute()
+        folders["disk (store)"] = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    return [disk(name, folder, shutil.disk_usage(folder).free) for name, folder in folders.items()]
+
+
+def disk(name: str, folder: Path, free: int) -> Finding:
+    """``free`` bytes are enough."""
+    detail = f"{human_bytes(free)} free at {folder}"
+    if free < NO_DISK:
+        return Finding(name, Status.FAIL, detail, f"free at least {human_bytes(LOW_DISK)}")
+    if free < LOW_DISK:
+        return Finding(name, Status.WARN, detail, f"free at least {human_bytes(LOW_DISK)}")
+    return Finding(name, Status.OK, detail)
+
+
+def store(settings: Settings, probe: StoreProbe) -> Finding:
+    """The store answers, takes writes, and has tables of this version."""
+    try:
+        return Finding("store", Status.OK, probe(settings))
+    except Exception as error:  # drivers raise anything
+        return Finding("store", Status.FAIL, one_line(error, 300), "check store.to, the user and the password")
+
+
+def _requirements() -> list[str]:
+    found = importlib.metadata.requires(DISTRIBUTION)
+    if found is None:
+        raise LlmFinopsError(f"{DISTRIBUTION} is not installed as a package; run `make setup`")
+    return found
+
+
+def _extra(requirement: Requirement) -> str:
+    """The extra a requirement belongs to: the one that makes its marker true."""
+    if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+        return ""
+    extras = importlib.metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or []
+    return next((extra for extra in extras if requirement.marker.evaluate({"extra": extra})), "")
+
+
+def _installed_at() -> datetime | None:
+    path = Path(__file__)
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else None

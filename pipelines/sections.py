@@ -1,0 +1,262 @@
+"""The settings themselves: sections, keys, what each may be, its default and its meaning.
+
+``pipelines.settings`` fills them from their sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, SecretStr
+from pydantic.fields import FieldInfo
+
+PREFIX: Final = "LLM_FINOPS_"
+HASH_KEY_VARIABLE: Final = "LLM_FINOPS_HASH_KEY"
+PASSWORD_VARIABLE: Final = "LLM_FINOPS_STORE__PASSWORD"
+
+DEFAULT_HASH_KEY: Final = b"llm-finops: no hash key was configured"
+"""Used where no key is set, so that hashes stay equal from run to run. It is public: with it anyone can test whether a
+guessed text is behind a hash, so ``doctor`` warns about it."""
+
+Runners = Literal["local", "PrismRunner", "FlinkRunner", "PortableRunner", "DataflowRunner"]
+
+
+@dataclass(frozen=True)
+class _Allowed:
+    """What a value may be, in words; for types that do not say it by themselves."""
+
+    words: str
+
+
+def _one_is_a_list(value: object) -> object:
+    return [value] if isinstance(value, str | Path) else value
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("not a number")
+    return value
+
+
+def _written_time(value: object) -> object:
+    """A bare number is refused: 20251120 would be taken for seconds since 1970."""
+    if isinstance(value, int | float) or (isinstance(value, str) and "-" not in value[1:]):
+        raise ValueError("not a time")
+    return value
+
+
+def _store_address(value: str) -> str:
+    scheme, mark, rest = value.partition("://")
+    if not mark or not rest or scheme not in ("chdb", "http", "https", "clickhouse", "clickhouses"):
+        raise ValueError("not the address of a store")
+    if scheme != "chdb" and ":" in rest.rpartition("@")[0]:
+        raise ValueError(f"a password does not belong here; set {PASSWORD_VARIABLE}")
+    return value
+
+
+def _hash_key(value: SecretStr) -> SecretStr:
+    if not 16 <= len(value.get_secret_value().encode()) <= 64:
+        raise ValueError("a key has 16 to 64 bytes")
+    return value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_one_is_a_list), _Allowed("a list of texts")]
+Paths = Annotated[tuple[Path, ...], BeforeValidator(_one_is_a_list), _Allowed("a list of folders")]
+Whole = Annotated[int, BeforeValidator(_no_bool)]
+Size = Annotated[ByteSize, BeforeValidator(_no_bool)]
+Time = Annotated[
+    AwareDatetime, BeforeValidator(_written_time), _Allowed("a time with its zone, such as 2025-11-20T00:00:00Z")
+]
+Address = Annotated[
+    str, AfterValidator(_store_address), _Allowed("chdb://folder or http[s]://[user@]host[:port][/database]")
+]
+Key = Annotated[SecretStr, AfterValidator(_hash_key), _Allowed("a secret of 16 to 64 bytes")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
+
+
+class Source(Section):
+    """Where calls are read from."""
+
+    from_: Texts = Field(default=(), alias="from", description="Files, folders and globs to read.")
+    default_time: Time | None = Field(
+        default=None, description="Time of calls that carry none; without it the time of their file at first sight."
+    )
+    max_record_bytes: Size = Field(
+        default=ByteSize(16 << 20), ge=1 << 10, le=1 << 30, description="A longer record is a dead letter."
+    )
+    max_expansion: Whole = Field(
+        default=500, ge=1, le=100_000, description="A file that grows past 1 GiB and this many times its size is cut."
+    )
+    split_bytes: Size = Field(
+        default=ByteSize(64 << 20), ge=1 << 16, le=1 << 40, description="A plain file is read in parts of this size."
+    )
+    batch_records: Whole = Field(default=1000, ge=1, le=100_000, description="Records that travel together, at most.")
+    batch_bytes: Size = Field(
+        default=ByteSize(8 << 20),
+        ge=1 << 10,
+        le=1 << 30,
+        description="Size of the records that travel together, at most.",
+    )
+
+
+class Store(Section):
+    """Where results go."""
+
+    to: Address = Field(
+        default="chdb://llm-finops-store", description="The ClickHouse that calls and minutes are written to."
+    )
+    password: Annotated[SecretStr, _Allowed("a secret")] | None = Field(
+        default=None, description="Password of the store's user."
+    )
+    insert_rows: Whole = Field(default=50_000, ge=1, le=10_000_000, description="Rows of one insert, at most.")
+    retries: Whole = Field(default=5, ge=0, le=100, description="How often a failed insert or query is tried again.")
+    timeout_seconds: Whole = Field(
+        default=300, ge=1, le=86_400, description="How long to wait for an answer of the store."
+    )
+
+
+class Decode(Section):
+    """How records are understood."""
+
+    keep_payloads: bool = Field(
+        default=False, description="Store the text of dead letters, scrubbed of keys. They may hold prompts."
+    )
+    tenant: Annotated[str, _Allowed("a text of 1 to 200 characters")] = Field(
+        default="default", min_length=1, max_length=200, description="Tenant of records that name none."
+    )
+
+
+class Count(Section):
+    """How tokens are counted."""
+
+    cache_mib: Whole = Field(
+        default=64, ge=0, le=65_536, description="Memory per worker for texts already counted, in MiB."
+    )
+    hash_key: Key | None = Field(
+        default=None, description="Key of the hashes that stand in for texts. Without it a public one is used."
+    )
+
+    @property
+    def key(self) -> bytes:
+        """The configured hash key, else ``DEFAULT_HASH_KEY``."""
+        return self.hash_key.get_secret_value().encode() if self.hash_key else DEFAULT_HASH_KEY
+
+
+class Price(Section):
+    """What calls cost."""
+
+    books: Paths = Field(
+        default=(), description="Folders of own prices, which extend and override the ones that come along."
+    )
+
+
+class Windows(Section):
+    """When a minute is complete."""
+
+    early_seconds: Whole = Field(
+        default=10, ge=1, le=3600, description="How often a minute that is still open is shown."
+    )
+    late_hours: Whole = Field(
+        default=24, ge=1, le=24 * 365, description="How long a minute waits for late calls in a window of its own."
+    )
+    expected_call_seconds: Whole = Field(
+        default=120, ge=1, le=86_400, description="The longest call to expect: logs are written when a call ends."
+    )
+
+
+class Runner(Section):
+    """What executes the job."""
+
+    name: Runners = Field(default="local", description="`local` is this process; the others are Apache Beam's.")
+    options: Texts = Field(default=(), description="Options for Apache Beam, such as `--parallelism=4`.")
+
+
+class Settings(Section):
+    """All settings; see ``load``."""
+
+    source: Source = Source()
+    store: Store = Store()
+    decode: Decode = Decode()
+    count: Count = Count()
+    price: Price = Price()
+    windows: Windows = Windows()
+    runner: Runner = Runner()
+
+
+def fields() -> dict[str, FieldInfo]:
+    """Every setting by its key, such as ``store.to``."""
+    return {
+        f"{section}.{field.alias or name}": field
+        for section, holder in Settings.model_fields.items()
+        for name, field in section_of(holder).model_fields.items()
+    }
+
+
+def section_of(field: FieldInfo) -> type[BaseModel]:
+    """The model of a section."""
+    assert isinstance(field.annotation, type)
+    assert issubclass(field.annotation, BaseModel)
+    return field.annotation
+
+
+def variable(key: str) -> str:
+    """The environment variable of a key."""
+    return HASH_KEY_VARIABLE if key == "count.hash_key" else PREFIX + key.replace(".", "__").upper()
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """It comes only from the environment and is never shown."""
+    return SecretStr in {kind for kind, _ in types(field.annotation, ())}
+
+
+def types(annotation: Any, marks: tuple[Any, ...]) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    """The types an annotation is made of, each with its marks, without ``Annotated``, ``None`` and unions."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        inner, *more = get_args(annotation)
+        yield from types(inner, (*marks, *more))
+    elif origin in (Union, UnionType):
+        for part in get_args(annotation):
+            yield from types(part, marks)
+    elif annotation is not type(None):
+        yield annotation, marks
+
+
+def allowed(field: FieldInfo) -> str:
+    """What a value may be, in words."""
+    kind, marks = next(types(field.annotation, tuple(field.metadata)))
+    for mark in marks:
+        if isinstance(mark, _Allowed):
+            return mark.words
+    if kind is bool:
+        return "true or false"
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(get_args(kind))
+    low = next(mark.ge for mark in marks if hasattr(mark, "ge"))
+    high = next(mark.le for mark in marks if hasattr(mark, "le"))
+    if kind is ByteSize:
+        return f"a size from {_size(low)} to {_size(high)}"
+    return f"a whole number from {low:,} to {high:,}"
+
+
+def default_text(field: FieldInfo) -> str:
+    """The default as a person would write it."""
+    value = field.default
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, ByteSize):
+        return _size(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:_}" if isinstance(value, int) else str(value)
+
+
+def _size(number: Any) -> str:
+    return ByteSize(int(number)).human_readable(separator=" ").replace(".0 ", " ")

@@ -1,0 +1,160 @@
+"""The doctor finds what was broken on purpose, and an exit code tells what kind of thing went wrong."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pipelines import doctor
+from pipelines.doctor import Finding, Status, examine, findings_table, worst
+from pipelines.errors import EXIT_CODES, CheckFailed, ExitCode, InputError, SettingsError, exit_code, fail, one_line
+from pipelines.settings import load
+from pipelines.show import as_json
+from sinks.clickhouse import StoreError
+from sources.files import SourceError
+from transforms.price import BookError
+
+
+def only(findings: list[Finding], check: str) -> Finding:
+    return next(finding for finding in findings if finding.check == check)
+
+
+def test_a_good_installation_has_nothing_to_mend(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    flags = {"source.from": str(tmp_path), "store.to": f"chdb://{tmp_path}/new/store"}
+    settings = load(environ={"LLM_FINOPS_HASH_KEY": "k" * 16}, flags=flags, folder=tmp_path)
+    findings = examine(settings, lambda found: f"asked {found.store.to}")
+    checks = (
+        "python",
+        "clock",
+        "tokenizer",
+        "prices",
+        "hash key",
+        "input",
+        "disk (temporary)",
+        "disk (store)",
+        "store",
+    )
+    for check in checks:
+        assert only(findings, check).status in (Status.OK, Status.WARN), only(findings, check)
+    assert only(findings, "store").detail == f"asked chdb://{tmp_path}/new/store"
+    assert "1 files, 3 B" in only(findings, "input").detail
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_is_broken_is_found_and_says_what_to_do(tmp_path: Path) -> None:
+    def refuse(_: object) -> str:
+        raise StoreError("http://host:8123: unreachable\n  because of the cable")
+
+    flags = {"source.from": (str(tmp_path / "none"),), "store.to": "http://host", "price.books": (tmp_path / "gone",)}
+    findings = examine(load(environ={}, flags=flags, folder=tmp_path), refuse)
+    assert only(findings, "store").detail == "http://host:8123: unreachable because of the cable"
+    assert only(findings, "hash key").status is Status.WARN
+    failed = {finding.check for finding in worst(findings)}
+    assert {"store", "input"} <= failed
+    assert all(finding.fix for finding in findings if finding.status is not Status.OK)
+    assert all(finding.status is not Status.OK or not finding.fix for finding in findings)
+
+
+def test_packages_are_compared_with_what_is_asked_for() -> None:
+    asked = [
+        "orjson>=3.11",
+        "rich>=14",
+        "numpy>=2.1",
+        'chdb<5,>=4.3; extra == "chdb"',
+        'kafka-python<4,>=3; extra == "kafka"',
+        'crc32c>=2.7; extra == "kafka"',
+        'tomli>=2; python_version < "3.0"',
+    ]
+    there = {"orjson": "3.11.0", "rich": "13.9", "crc32c": "2.7.post1"}
+    found = doctor.packages(asked, there.get, frozenset({"chdb"}))
+    assert [(f.check, f.status, f.fix) for f in found] == [
+        ("package", Status.OK, ""),
+        ("package", Status.FAIL, "pip install 'llm-finops'"),
+        ("package", Status.FAIL, "pip install 'llm-finops'"),
+        ("extra chdb", Status.FAIL, "pip install 'llm-finops[chdb]'"),
+        ("extra kafka", Status.ABSENT, "pip install 'llm-finops[kafka]'"),
+        ("extra kafka", Status.OK, ""),
+    ]
+    assert found[1].detail == "rich 13.9, needs rich>=14"
+    assert doctor.packages(asked[3:4], there.get, frozenset())[0].status is Status.ABSENT
+
+
+@pytest.mark.parametrize(
+    ("version", "status"),
+    [((3, 10), Status.FAIL), ((3, 11), Status.OK), ((3, 13), Status.OK), ((3, 14), Status.FAIL), ((2, 7), Status.FAIL)],
+)
+def test_python_versions(version: tuple[int, int], status: Status) -> None:
+    assert doctor.python_version(version, "x").status is status
+
+
+def test_a_clock_that_is_wrong() -> None:
+    right = datetime(2026, 6, 1, tzinfo=UTC)
+    assert doctor.clock(right, None).status is Status.OK
+    assert doctor.clock(datetime(1970, 1, 1, tzinfo=UTC), None).status is Status.FAIL
+    assert doctor.clock(right, datetime(2026, 6, 3, tzinfo=UTC)).status is Status.WARN
+
+
+@pytest.mark.parametrize(("free", "status"), [(10**8, Status.FAIL), (10**9, Status.WARN), (10**11, Status.OK)])
+def test_disk_space(free: int, status: Status) -> None:
+    assert doctor.disk("disk", Path("/"), free).status is status
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "b.jsonl")  # root may read everything
+    found = doctor.inputs(load(environ={}, flags={"source.from": str(tmp_path)}, folder=tmp_path))[0]
+    assert found.status is Status.FAIL
+    assert f"1 of 2 files cannot be read, such as {tmp_path}/b.jsonl" in found.detail
+
+
+def test_the_report_is_a_table_in_every_format() -> None:
+    table = findings_table([Finding("a", Status.OK, "x"), Finding("b", Status.FAIL, "y", "z")])
+    assert as_json(table) == (
+        '[{"check":"a","status":"ok","detail":"x","fix":""},{"check":"b","status":"fail","detail":"y","fix":"z"}]\n'
+    )
+    assert table.note == "1 ok, 1 fail"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CheckFailed("x"), 1),
+        (SettingsError("x"), 2),
+        (BookError("x"), 2),
+        (InputError("x"), 3),
+        (SourceError("x"), 3),
+        (FileNotFoundError(2, "No such file", "x"), 3),
+        (StoreError("x"), 4),
+        (ZeroDivisionError("x"), 70),
+        (KeyboardInterrupt(), 130),
+        (BrokenPipeError(), 70),
+    ],
+)
+def test_exit_codes(error: BaseException, code: int) -> None:
+    assert exit_code(error) == code
+    assert ExitCode(code) in EXIT_CODES
+
+
+def test_an_error_that_a_runner_wrapped_keeps_its_code_and_its_line() -> None:
+    wrapped = RuntimeError(
+        "Traceback (most recent call last):\n"
+        '  File "worker.py", line 1, in process\n'
+        "sinks.clickhouse.StoreError: the disk is full\n\nDuring handling of the above\n"
+    )
+    assert (exit_code(wrapped), one_line(wrapped)) == (4, "the disk is full")
+    chained = RuntimeError("pipeline failed")
+    chained.__cause__ = StoreError("full [while running 'Write/ParDo']")
+    assert (exit_code(chained), one_line(chained)) == (4, "full")
+    assert one_line(ValueError("a\nb\x1b[0m")) == "ValueError: a b\\x1b[0m"
+    assert len(one_line(ValueError("x" * 9999))) == 500
+
+
+def test_a_failure_is_one_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fail(SettingsError("unknown key a.b")) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "llm-finops: unknown key a.b\n")
