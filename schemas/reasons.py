@@ -28,6 +28,8 @@ UNPRICED_REASONS: Final = {
     "before_first_price": "The call is older than the model's first known price.",
     "after_last_price": "The model was withdrawn before the call.",
     "unknown_tier": "The model has no price for the service tier that served the call.",
+    "unknown_scope": "The model has no price for the region scope that served the call.",
+    "bad_value": "A count or a reported cost is impossible; the reason names it.",
     "no_rate": "A leaf of the usage has no price in the entry; the reason names it.",
     "no_usage": "Nothing was reported and nothing could be counted.",
     "overflow": "The usage is too large to be priced exactly in 64 bits.",

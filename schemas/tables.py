@@ -16,7 +16,7 @@ import pyarrow as pa
 from schemas.call import LEAVES
 
 MONEY: Final = pa.decimal128(18, 12)
-"""Dollars of one call with 12 decimals: an int64 of pico-dollars, so exact, and at most $9.2 M."""
+"""Dollars of one call with 12 decimals: an int64 of pico-dollars, so exact; 18 digits, so below a million dollars."""
 
 _LC = "LowCardinality(String)"
 _CALL_MONEY = "Decimal(18, 12)"
@@ -299,7 +299,7 @@ CALLS: Final = Table(
         _money("reported_cost", "What the vendor or gateway says it cost."),
         _label("reported_cost_by", "Who said so: vendor or gateway."),
         DIMENSIONS[9],
-        _label("price_reason", "Why there is no price."),
+        _label("price_reason", "Why there is no price, or why the price is 0."),
         _label("cost_source", "vendor_reported, usage, counted or stated."),
         _label("rate_id", "Entry of the price book."),
         _label("book_version", "Version of the price book."),

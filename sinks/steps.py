@@ -121,7 +121,6 @@ class MinutesOf(beam.PTransform):  # type: ignore[misc]
 
     early_s: int = 10
     lateness_s: int = 86_400
-    label: str | None = field(default=None)
 
     def expand(self, markers: beam.PCollection[tuple[int, int]]) -> beam.PCollection[tuple[int, Iterable[int]]]:
         return (
@@ -144,7 +143,6 @@ class RowsToMinutes(beam.PTransform):  # type: ignore[misc]
     store: StoreSettings
     early_s: int = 10
     lateness_s: int = 86_400
-    label: str | None = field(default=None)
 
     def expand(self, batches: beam.PCollection[RowBatch]) -> beam.PCollection[int]:
         return (

@@ -40,7 +40,6 @@ class ReadFiles(beam.PTransform):  # type: ignore[misc]
 
     splits: Sequence[Split]
     limits: FileLimits = field(default_factory=FileLimits)
-    label: str | None = field(default=None)
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[RawBatch]:
         return (

@@ -67,8 +67,7 @@ def traffic(seed: int, count: int) -> tuple[list[Call], list[int | None]]:
 
 def test_minutes_hours_and_days_equal_a_plain_loop(store: Store) -> None:
     calls, costs = traffic(1, 3000)
-    price_status_free = [cost if n % 7 else cost for n, cost in enumerate(costs)]
-    write(store, batch(calls, price_status_free))
+    write(store, batch(calls, costs))
     assert minute_sums(store) == plain_sums(calls, costs)
     assert minute_sums(store, "hours", "hour") == plain_sums(calls, costs, 3600)
     assert minute_sums(store, "days", "day") == plain_sums(calls, costs, 86_400)
@@ -78,10 +77,11 @@ def test_minutes_hours_and_days_equal_a_plain_loop(store: Store) -> None:
 
 
 def test_sums_beyond_int64_stay_exact(store: Store) -> None:
-    huge = 9_223_372_036_854_775_807  # the most a single call can cost: $9.2 M
+    huge = 999_999_999_999_999_999  # the most a single call can cost: a pico-dollar under $1 M
     calls = [call(n, team="search") for n in range(5)]
     write(store, batch(calls, [huge] * 5))
-    assert minute_sums(store)[NOON, "search"][3] == Decimal(huge * 5) / 10**12
+    write(store, batch([call(n, team="search") for n in range(5, 30)], [huge] * 25))
+    assert minute_sums(store)[NOON, "search"][3] == Decimal(huge * 30) / 10**12
 
 
 def test_order_and_repetition_change_nothing(store: Store, engine: Any) -> None:

@@ -1,0 +1,278 @@
+"""The command line. Each command gathers settings, calls one function and shows what it returns."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from pipelines.errors import CheckFailed, InputError, fail
+from pipelines.sections import Settings, fields, is_secret
+from pipelines.settings import load, option_help
+from pipelines.show import Column, Format, Kind, Table, show, table_of
+
+_FORMAT: Final = click.option(
+    "--format", "fmt", type=click.Choice([str(f) for f in Format]), default="table", show_default=True, help="How to print."
+)
+_FLAGS: Final = {"source.from": "--from", "store.to": "--to"}
+
+
+def flag(key: str) -> str:
+    """The option of a setting: ``--from`` and ``--to`` are short, others are ``--section-key``."""
+    return _FLAGS.get(key) or "--" + key.replace(".", "-").replace("_", "-")
+
+
+def takes_settings(*sections: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the options of these sections, and pass what they add up to as ``settings``."""
+    keys = [key for key, field in fields().items() if key.partition(".")[0] in sections and not is_secret(field)]
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(config: Path | None, **given: Any) -> Any:
+            flags = {key: given.pop(_parameter(key)) for key in keys}
+            flags = {key: value or None if isinstance(value, tuple) else value for key, value in flags.items()}
+            return command(settings=load(config, flags=flags), **given)
+
+        wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+        wrapped.__click_params__ = list(getattr(command, "__click_params__", []))  # type: ignore[attr-defined]
+        for key in reversed(keys):
+            annotation = str(fields()[key].annotation)
+            many = "tuple" in annotation
+            option = click.option(flag(key), _parameter(key), default=None, multiple=many, help=option_help(key))
+            wrapped = option(wrapped)
+        return click.option("--config", type=click.Path(path_type=Path), help="Configuration file (TOML).")(wrapped)
+
+    return decorate
+
+
+def _parameter(key: str) -> str:
+    return key.replace(".", "__")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(version("llm-finops"))
+def cli() -> None:
+    """What LLM calls cost, why, and what to do about it: from the call logs you already have.
+
+    Settings come from defaults, a TOML file, the environment and options, in this order. Exit codes: 0 it worked, 1 a
+    check found something, 2 wrong usage or configuration, 3 input missing or unreadable, 4 store unreachable, refusing
+    or full, 70 a defect, 130 interrupted.
+    """
+
+
+@cli.command()
+@takes_settings("source", "store", "decode", "count", "price", "windows", "runner")
+@_FORMAT
+@click.option("--quiet", is_flag=True, help="No progress.")
+@click.argument("paths", nargs=-1)
+def run(settings: Settings, fmt: str, quiet: bool, paths: tuple[str, ...]) -> None:
+    """Read call logs, price each call, land calls and minutes.
+
+    PATHS are files, folders, globs or - (standard input), like --from. Running the same command again changes nothing.
+    """
+    counts = _run(settings, paths, quiet)
+    columns = [
+        Column("records", Kind.COUNT),
+        Column("calls", Kind.COUNT),
+        Column("dead_letters", Kind.COUNT),
+        Column("ignored", Kind.COUNT),
+        Column("minutes", Kind.COUNT, "minutes replaced"),
+        Column("spend", Kind.MONEY),
+        Column("bytes", Kind.BYTES),
+        Column("seconds", Kind.SECONDS),
+        Column("startup_seconds", Kind.SECONDS, "start-up"),
+        Column("calls_per_second", Kind.NUMBER, "calls per second"),
+        Column("store"),
+        Column("run_id"),
+    ]
+    row = {**counts, "store": settings.store.to}
+    note = f"next: llm-finops summary --to {shlex.quote(settings.store.to)}"
+    show(table_of([row], columns, "Done", note, single=True), fmt)
+
+
+def _run(settings: Settings, paths: Sequence[str], quiet: bool) -> dict[str, Any]:
+    from pipelines.jobs import job_of  # Beam takes seconds to import; --help should not wait for it
+    from pipelines.progress import Progress
+    from pipelines.run import run as run_job
+    from schemas.telemetry import TALLY
+    from sources.files import find, spool
+
+    inputs = [*paths, *settings.source.from_]
+    if not inputs:
+        raise InputError("name the logs to read: llm-finops run --from LOGS (files, folders, globs or -)")
+    with tempfile.TemporaryDirectory(prefix="llm-finops-") as folder:
+        named = [one for one in inputs if one != "-"]
+        files = find(named) if named else []
+        if "-" in inputs:
+            files.append(spool(sys.stdin.buffer, Path(folder)))
+        job = job_of(settings, files)
+        with Progress(TALLY, quiet=quiet):
+            counts = run_job(job)
+    return counts.as_dict()
+
+
+@cli.command()
+@takes_settings("store")
+@_FORMAT
+@click.option("--by", "only", type=click.Choice(_SECTIONS := (
+    "totals", "team", "app", "model", "hour", "prompt", "price_status", "unpriced", "dead_letter", "ledger"
+)), help="Only this table, with every column.")
+def summary(settings: Settings, fmt: str, only: str | None) -> None:
+    """Show where the money went: by team, app, model, hour and prompt, and how sure it is."""
+    from pipelines.report import print_report, print_section, print_sections
+
+    store = _open(settings)
+    if fmt != Format.TABLE:
+        print_sections(store, fmt, only)
+    elif only:
+        print_section(store, only)
+    else:
+        print_report(store, _next_commands(settings.store.to))
+
+
+def _next_commands(to: str) -> list[tuple[str, str]]:
+    at = f"--to {shlex.quote(to)}"
+    return [
+        (f"llm-finops summary {at} --by prompt", "every column of one table"),
+        (f"llm-finops reconcile {at}", "prove every figure to the last digit"),
+        (f"llm-finops run --from YOUR-LOGS {at}", "the same for your own logs"),
+    ]
+
+
+@cli.command()
+@takes_settings("store")
+@_FORMAT
+@click.option("--repair", "mend", is_flag=True, help="Recompute minutes that differ from the calls, then check again.")
+def reconcile(settings: Settings, fmt: str, mend: bool) -> None:
+    """Prove the ledger and that minutes equal calls to the last digit. Exits 1 on any difference."""
+    from sinks.reconcile import reconcile as prove
+    from sinks.reconcile import repair
+
+    store = _open(settings)
+    if mend:
+        repaired = repair(store)
+        click.echo(f"{repaired:,} minutes recomputed", err=True)
+    proof = prove(store)
+    columns = [
+        Column("check"),
+        Column("law"),
+        Column("checked", Kind.COUNT),
+        Column("differences", Kind.COUNT),
+        Column("holds"),
+    ]
+    rows = [
+        {"check": c.name, "law": c.law, "checked": c.checked, "differences": c.differences, "holds": c.holds}
+        for c in proof.checks
+    ]
+    items = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in proof.ledger.items())
+    show(table_of(rows, columns, "Reconcile", items), fmt)
+    if fmt == Format.TABLE:
+        for check in proof.checks:
+            for example in check.examples:
+                wrong = ", ".join(f"{k}={v}" for k, v in example.items() if v not in (0, "", None))
+                click.echo(f"{check.name}: {wrong}", err=True)
+    if not proof.holds:
+        failed = ", ".join(c.name for c in proof.checks if not c.holds)
+        hint = "" if mend else "; read the same input again, or try reconcile --repair"
+        raise CheckFailed(f"does not hold: {failed}{hint}")
+
+
+@cli.command()
+@takes_settings("store")
+@_FORMAT
+def migrate(settings: Settings, fmt: str) -> None:
+    """Create or upgrade the tables of a store."""
+    from pipelines.jobs import store_settings
+    from sinks.schema import migrate as bring
+
+    done = bring(store_settings(settings).open())
+    columns = [Column("store"), Column("found", Kind.COUNT, "version found"), Column("now", Kind.COUNT, "version now")]
+    show(Table(columns, [[settings.store.to, done.found, done.now]], "Migrated", single=True), fmt)
+
+
+@cli.command()
+@takes_settings("source", "store", "decode", "count", "price", "windows", "runner")
+@_FORMAT
+def doctor(settings: Settings, fmt: str) -> None:
+    """Say what is installed, reachable, configured and missing. Exits 1 if something needed is not right."""
+    from pipelines.doctor import examine, findings_table, worst
+    from pipelines.jobs import probe_store
+
+    findings = examine(settings, probe_store)
+    show(findings_table(findings), fmt)
+    if worst(findings):
+        raise CheckFailed("doctor found something to mend")
+
+
+@cli.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the logs and truth.json.")
+@click.option("--calls", type=click.IntRange(1, 10**9), default=60_000, show_default=True, help="About how many calls.")
+@click.option("--hours", type=click.FloatRange(0.1, 24 * 400), default=24.0, show_default=True, help="Length of the traffic.")
+@click.option("--start", type=click.DateTime(["%Y-%m-%d"]), default="2025-06-02", show_default=True, help="First day, UTC.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same bytes.")
+@click.option("--file-format", type=click.Choice(["jsonl", "jsonl.gz", "jsonl.zst", "parquet"]), default="jsonl.gz",
+              show_default=True, help="Kind of files.")
+@click.option("--clean", is_flag=True, help="No duplicates, late or broken records, no incidents.")
+@_FORMAT
+def generate(
+    out: Path, calls: int, hours: float, start: datetime, seed: int, file_format: str, clean: bool, fmt: str
+) -> None:
+    """Write realistic LLM traffic in real wire formats, with the truth about it in truth.json."""
+    written = _generate(out, calls, hours, start, seed, file_format, clean)
+    show(table_of([written], [Column("records", Kind.COUNT), Column("files", Kind.COUNT), Column("bytes", Kind.BYTES),
+                              Column("folder"), Column("truth")], "Generated", single=True), fmt)
+
+
+@cli.command()
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Where to put it.")
+@click.option("--calls", type=click.IntRange(1, 10**8), default=60_000, show_default=True, help="About how many calls.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the traffic.")
+@click.pass_context
+def demo(context: click.Context, folder: Path, calls: int, seed: int) -> None:
+    """Generate a day of traffic, run the job over it, prove the result and show it."""
+    import shutil
+
+    logs, to = folder / "logs", f"chdb://{folder / 'store'}"
+    for old in (logs, folder / "store"):
+        shutil.rmtree(old, ignore_errors=True)
+    at = ["--to", to]
+    for step in (
+        ["generate", "--out", str(logs), "--calls", str(calls), "--seed", str(seed)],
+        ["run", "--from", str(logs / "*.jsonl.gz"), *at],
+        ["reconcile", *at],
+        ["summary", *at],
+    ):
+        click.secho(f"\n$ llm-finops {shlex.join(step)}", bold=True)
+        cli.main(step, standalone_mode=False)
+
+
+def _open(settings: Settings) -> Any:
+    from pipelines.jobs import store_settings
+    from sinks.schema import require_current
+
+    store = store_settings(settings).open()
+    require_current(store)
+    return store
+
+
+def main() -> None:
+    """Entry point: every error is one line and an exit code."""
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(fail(KeyboardInterrupt()))
+    except BaseException as error:
+        if isinstance(error, SystemExit):
+            raise
+        sys.exit(fail(error))

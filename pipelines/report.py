@@ -1,0 +1,281 @@
+"""``llm-finops summary``: where the money went, on one terminal screen or as exact figures for scripts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import IO, Any, Final
+
+import orjson
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from pipelines import summary
+from pipelines.show import (
+    Column,
+    Format,
+    Kind,
+    Table,
+    as_csv,
+    as_json,
+    console,
+    human_bytes,
+    human_money,
+    human_seconds,
+    print_table,
+    table_of,
+)
+from sinks.clickhouse import Store
+from sinks.reconcile import ledger
+
+_NAME: Final = Column("name")
+_CALLS: Final = Column("calls", Kind.COUNT)
+_FIGURES: Final = (
+    _CALLS,
+    Column("input_tokens", Kind.COUNT, "input tokens"),
+    Column("cached_tokens", Kind.COUNT, "of these cached"),
+    Column("output_tokens", Kind.COUNT, "output tokens"),
+    Column("unpriced_calls", Kind.COUNT, "unpriced calls"),
+    Column("spend", Kind.MONEY),
+)
+_BLOCKS: Final = " ▁▂▃▄▅▆▇█"
+_BAR: Final = 16
+
+
+def sections(store: Store) -> dict[str, Table]:
+    """Every table of the summary by name, with exact values."""
+    return {
+        "totals": _totals_table(summary.totals(store)),
+        **{
+            group: table_of(summary.spend_by(store, group), [_NAME, *_FIGURES], f"Spend by {group}")
+            for group in ("team", "app", "model")
+        },
+        "hour": table_of(summary.spend_by_hour(store), [_NAME, *_FIGURES], "Spend by hour of the day (UTC)"),
+        "prompt": table_of(
+            summary.top_prompts(store),
+            [_NAME, Column("app"), *_FIGURES, Column("fixed_tokens", Kind.COUNT, "fixed tokens a call")],
+            "Top prompts by spend",
+        ),
+        "price_status": table_of(summary.price_shares(store), [_NAME, *_FIGURES], "How sure the dollars are"),
+        "unpriced": table_of(
+            summary.unpriced(store), [Column("reason"), Column("provider"), Column("model"), _CALLS], "Why calls have no price"
+        ),
+        "dead_letter": table_of(
+            summary.dead_letters(store),
+            [Column("reason"), Column("letters", Kind.COUNT), Column("bytes", Kind.BYTES), Column("example")],
+            "Dead letters",
+        ),
+        "ledger": Table(
+            [Column("item"), Column("count", Kind.COUNT)], [list(entry) for entry in ledger(store).items()], "Ledger"
+        ),
+    }
+
+
+SECTIONS: Final = ("totals", "team", "app", "model", "hour", "prompt", "price_status", "unpriced", "dead_letter", "ledger")
+
+
+def print_sections(store: Store, fmt: str, only: str | None, file: IO[str] | None = None) -> None:
+    """JSON (one object of sections, or one section) or CSV (one section; the default is ``team``)."""
+    file = file or sys.stdout
+    tables = sections(store)
+    if fmt == Format.CSV:
+        file.write(as_csv(tables[only or "team"]))
+    elif only:
+        file.write(as_json(tables[only]))
+    else:
+        everything = {name: orjson.loads(as_json(table)) for name, table in tables.items()}
+        file.write(orjson.dumps(everything, option=orjson.OPT_APPEND_NEWLINE).decode())
+
+
+def print_section(store: Store, only: str, file: IO[str] | None = None) -> None:
+    """One section as people see it, with every column."""
+    print_table(sections(store)[only], console(file or sys.stdout))
+
+
+def print_report(store: Store, next_commands: Sequence[tuple[str, str]], file: IO[str] | None = None) -> None:
+    """The whole screen. ``next_commands``: a command to try, and what it shows."""
+    to = console(file or sys.stdout)
+    totals = summary.totals(store)
+    if not totals.calls:
+        to.print("No calls here yet: llm-finops run --from LOGS fills the store.")
+        return
+    _headline(to, totals, ledger(store))
+    for group in ("team", "app", "model"):
+        _spend_table(to, f"Spend by {group}", summary.spend_by(store, group), totals.spend)
+    _hours(to, summary.spend_by_hour(store))
+    _prompts(to, summary.top_prompts(store, 6), totals.spend)
+    _certainty(to, summary.price_shares(store), summary.unpriced(store, 4), totals)
+    _dead_letters(to, summary.dead_letters(store))
+    _next(to, next_commands)
+
+
+def _totals_table(totals: summary.Totals) -> Table:
+    run = totals.run
+    pairs: list[tuple[Column, Any]] = [
+        (Column("first_minute", Kind.TIME), totals.first),
+        (Column("last_minute", Kind.TIME), totals.last),
+        (_CALLS, totals.calls),
+        *((column, getattr(totals, column.name)) for column in _FIGURES[1:]),
+        (Column("last_run_state"), run.get("state")),
+        (Column("last_run_records", Kind.COUNT), run.get("records")),
+        (Column("last_run_bytes", Kind.BYTES), run.get("bytes")),
+        (Column("last_run_seconds", Kind.SECONDS), run.get("seconds")),
+    ]
+    return Table([column for column, _ in pairs], [[value for _, value in pairs]], "Totals", single=True)
+
+
+def _headline(to: Console, totals: summary.Totals, items: dict[str, int]) -> None:
+    period = f"{totals.first:%Y-%m-%d %H:%M} to {totals.last:%Y-%m-%d %H:%M} UTC" if totals.first else ""
+    cached = totals.cached_tokens / totals.input_tokens if totals.input_tokens else 0
+    text = Text.assemble(
+        (human_money(totals.spend), "bold green"),
+        f" for {totals.calls:,} calls, ",
+        (period, "dim"),
+        f"\n{_short(totals.input_tokens)} input tokens ({cached:.0%} of them cached), {_short(totals.output_tokens)} output",
+        f"\n{items['records']:,} records read: {items['call']:,} calls, {items['duplicate']:,} redelivered, "
+        f"{items['dead_letter']:,} dead letters, {items['ignored']:,} ignored",
+    )
+    run = totals.run
+    if run.get("seconds"):
+        text.append(
+            f"\nlast run: {run['calls'] / run['seconds']:,.0f} calls/s, {human_bytes(run['bytes'] / run['seconds'])}/s, "
+            f"{human_seconds(run['seconds'])}",
+            style="dim",
+        )
+    to.print(Panel(text, title="LLM spend", title_align="left", width=min(to.width, 100)))
+
+
+def _spend_table(to: Console, title: str, rows: list[dict[str, Any]], total: Decimal) -> None:
+    table = _grid(title, ("", "left"), ("calls", "right"), ("input", "right"), ("cached", "right"), ("output", "right"))
+    table.add_column("spend", justify="right", no_wrap=True)
+    table.add_column("share", no_wrap=True)
+    for row in rows:
+        cached = row["cached_tokens"] / row["input_tokens"] if row["input_tokens"] else 0
+        spend = Text(human_money(row["spend"]))
+        if row["unpriced_calls"] == row["calls"]:
+            spend = Text("unpriced", style="yellow")
+        table.add_row(
+            Text(row["name"], overflow="ellipsis"),
+            f"{row['calls']:,}",
+            _short(row["input_tokens"]),
+            f"{cached:.0%}",
+            _short(row["output_tokens"]),
+            spend,
+            _bar(row["spend"], total),
+        )
+    to.print(table)
+
+
+def _hours(to: Console, rows: list[dict[str, Any]]) -> None:
+    by_hour = {row["name"][:2]: row["spend"] for row in rows}
+    most = max(by_hour.values(), default=Decimal(0))
+    cells = [by_hour.get(f"{hour:02}", Decimal(0)) for hour in range(24)]
+    steps = [_step(value, most) for value in cells]
+    to.print(Text("Spend by hour of the day (UTC)", style="bold"))
+    to.print(Text("  " + "".join(block * 2 + " " for block in steps), style="cyan"))
+    to.print(Text("  " + "".join(f"{hour:02} " for hour in range(24)), style="dim"))
+    peak = max(by_hour, key=lambda hour: by_hour[hour], default="00")
+    to.print(Text(f"  most at {peak}:00: {human_money(most)}\n", style="dim"))
+
+
+def _step(value: Decimal, most: Decimal) -> str:
+    if not most or not value:
+        return _BLOCKS[0]
+    return _BLOCKS[max(1, round(float(value / most) * (len(_BLOCKS) - 1)))]
+
+
+def _prompts(to: Console, rows: list[dict[str, Any]], total: Decimal) -> None:
+    table = _grid("Top prompts by spend", ("", "left"), ("app", "left"), ("calls", "right"), ("fixed tokens", "right"))
+    table.add_column("spend", justify="right", no_wrap=True)
+    table.add_column("share", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            Text(row["name"], overflow="ellipsis"),
+            Text(row["app"], overflow="ellipsis"),
+            f"{row['calls']:,}",
+            f"{row['fixed_tokens']:,}",
+            human_money(row["spend"]),
+            _bar(row["spend"], total),
+        )
+    table.caption = "fixed tokens: system prompt and tool schemas, paid again on every call"
+    table.caption_justify = "left"
+    to.print(table)
+
+
+_MEANS: Final = {
+    "priced": "from reported usage",
+    "estimated": "usage counted from text",
+    "free": "0 by statement",
+    "not_billed": "errors and gateway cache hits",
+    "unpriced": "no price: not in the spend",
+}
+
+
+def _certainty(
+    to: Console, rows: list[dict[str, Any]], reasons: list[dict[str, Any]], totals: summary.Totals
+) -> None:
+    table = _grid("How sure the dollars are", ("", "left"), ("", "left"), ("calls", "right"), ("of calls", "right"))
+    table.add_column("spend", justify="right", no_wrap=True)
+    table.add_column("of spend", justify="right", no_wrap=True)
+    for row in rows:
+        unpriced = row["name"] == "unpriced"
+        table.add_row(
+            Text(row["name"], style="yellow" if unpriced else ""),
+            Text(_MEANS.get(row["name"], ""), style="dim"),
+            f"{row['calls']:,}",
+            f"{row['calls'] / totals.calls:.1%}",
+            "unknown" if unpriced else human_money(row["spend"]),
+            "" if unpriced or not totals.spend else f"{float(row['spend'] / totals.spend):.1%}",
+        )
+    to.print(table)
+    for row in reasons:
+        to.print(Text(f"  {row['calls']:,} x {row['reason']}: {row['provider']}/{row['model'] or '?'}", style="yellow"))
+    if reasons:
+        to.print()
+
+
+def _dead_letters(to: Console, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    table = _grid("Dead letters", ("reason", "left"), ("letters", "right"), ("bytes", "right"))
+    table.add_column("for example", overflow="ellipsis", no_wrap=True, ratio=1)
+    for row in rows:
+        table.add_row(row["reason"], f"{row['letters']:,}", human_bytes(row["bytes"]), Text(row["example"], style="dim"))
+    to.print(table)
+
+
+def _next(to: Console, commands: Sequence[tuple[str, str]]) -> None:
+    to.print(Text("Next", style="bold"))
+    for command, what in commands:
+        to.print(Text.assemble("  ", (command, "cyan"), ("  " + what, "dim")), soft_wrap=True)
+
+
+def _grid(title: str, *columns: tuple[str, Any]) -> RichTable:
+    table = RichTable(
+        title=title,
+        title_style="bold",
+        title_justify="left",
+        box=None,
+        padding=(0, 1),
+        header_style="dim",
+    )
+    for number, (name, justify) in enumerate(columns):
+        table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", min_width=12 if number == 0 else None)
+    return table
+
+
+def _bar(part: Decimal, total: Decimal) -> Text:
+    share = float(part / total) if total else 0.0
+    full = round(share * _BAR)
+    return Text.assemble(("█" * full, "green"), ("░" * (_BAR - full), "dim"), f" {share:4.0%}")
+
+
+def _short(tokens: int) -> str:
+    """Tokens as people read them: 812, 45.3 k, 1.24 M."""
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if tokens >= size:
+            return f"{tokens / size:.3g} {unit}" if tokens < 999.5 * size else f"{tokens / size:,.0f} {unit}"
+    return f"{tokens:,}"

@@ -1,0 +1,103 @@
+"""When a minute is recomputed: early, on time, late, and never dropped. Time is TestStream's, not the clock's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.testing.test_pipeline import TestPipeline
+from apache_beam.testing.test_stream import TestStream
+from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.windowed_value import PaneInfoTiming
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.batch import RowBatch
+from sinks.clickhouse import Store, StoreAddress
+from sinks.reconcile import reconcile
+from sinks.steps import MinutesOf, RowsToMinutes, StoreSettings, marker_time
+from tests.sinks.samples import NOON, batch, call
+
+TIMINGS = {PaneInfoTiming.EARLY: "early", PaneInfoTiming.ON_TIME: "on time", PaneInfoTiming.LATE: "late"}
+
+
+class Panes(beam.DoFn):  # type: ignore[misc]
+    def process(
+        self,
+        shard: tuple[int, Iterable[int]],
+        window: beam.transforms.window.IntervalWindow = beam.DoFn.WindowParam,
+        pane: beam.utils.windowed_value.PaneInfo = beam.DoFn.PaneInfoParam,
+    ) -> Iterable[tuple[int, str, list[int]]]:
+        yield int(window.start) - NOON, TIMINGS[pane.timing], sorted(minute - NOON for minute in shard[1])
+
+
+def marker(minute: int) -> TimestampedValue:
+    return TimestampedValue((0, NOON + minute), NOON + minute)
+
+
+def test_a_minute_has_early_on_time_and_late_panes() -> None:
+    stream = (
+        TestStream()
+        .advance_watermark_to(NOON)
+        .add_elements([marker(0)])
+        .advance_processing_time(11)  # early: shown while it is still open
+        .add_elements([marker(0), marker(60)])
+        .advance_watermark_to(NOON + 60)  # the first minute is complete
+        .advance_watermark_to(NOON + 600)
+        .add_elements([marker(0)])  # late, within the allowed lateness
+        .advance_watermark_to_infinity()
+    )
+    options = PipelineOptions()
+    options.view_as(StandardOptions).streaming = True
+    with TestPipeline(options=options) as p:
+        panes = p | stream | MinutesOf(early_s=10, lateness_s=3600) | beam.ParDo(Panes())
+        assert_that(panes, equal_to([(0, "early", [0]), (0, "on time", [0]), (60, "on time", [60]), (0, "late", [0])]))
+
+
+def test_a_marker_beyond_the_allowed_lateness_rides_in_a_younger_window() -> None:
+    lateness, now = 3600, NOON + 10_000
+    late = TimestampedValue((0, NOON), marker_time(NOON, now * 1_000_000, lateness))
+    dropped = TimestampedValue((0, NOON + 60), NOON + 60)  # what would happen with its own time
+    stream = (
+        TestStream()
+        .advance_watermark_to(now)
+        .add_elements([late, dropped])
+        .advance_watermark_to_infinity()
+    )
+    options = PipelineOptions()
+    options.view_as(StandardOptions).streaming = True
+    with TestPipeline(options=options) as p:
+        minutes = (
+            p | stream | MinutesOf(early_s=10, lateness_s=lateness) | beam.FlatMap(lambda shard: list(shard[1]))
+        )
+        assert_that(minutes, equal_to([NOON]))
+
+
+@given(minute=st.integers(0, 2**31).map(lambda s: s // 60 * 60), seen=st.integers(0, 2**31), lateness=st.integers(0, 10**7))
+def test_a_marker_is_never_older_than_its_minute_nor_too_late(minute: int, seen: int, lateness: int) -> None:
+    time = marker_time(minute, seen * 1_000_000, lateness)
+    assert time >= minute
+    assert time >= seen - lateness
+    assert time in (minute, seen - lateness)
+
+
+def test_rows_go_in_and_their_minutes_come_out(store: Store, address: StoreAddress, tmp_path: Path) -> None:
+    batches = [batch([call(n, NOON + 60 * (n % 7)) for n in range(k, k + 20)], end=False) for k in range(0, 100, 20)]
+    with beam.Pipeline(runner=FnApiRunner()) as p:
+        minutes = (
+            p
+            | beam.Create(batches).with_output_types(RowBatch)
+            | RowsToMinutes(StoreSettings(address, insert_rows=30))
+        )
+        assert_that(minutes | beam.Distinct(), equal_to([NOON + 60 * n for n in range(7)]))
+    checks = {c.name: c.holds for c in reconcile(store).checks}
+    assert checks.pop("segments are finished") is False  # no batch closed its segment
+    assert all(checks.values())
+    rows = store.rows(f"SELECT toUInt32(minute), calls FROM {store.table('minutes')} FINAL ORDER BY minute")
+    assert rows == [(NOON + 60 * n, 15 if n < 2 else 14) for n in range(7)]
+    assert Timestamp(NOON)  # seconds, as Beam counts them
