@@ -7,6 +7,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,13 +15,30 @@ from typing import Any, Final
 
 import click
 
-from pipelines.errors import CheckFailed, InputError, fail
+from pipelines.errors import CheckFailed, InputError, SettingsError, fail
 from pipelines.sections import Settings, fields, is_secret
 from pipelines.settings import load, option_help
 from pipelines.show import Column, Format, Kind, Table, show, table_of
 
 _FORMAT: Final = click.option(
-    "--format", "fmt", type=click.Choice([str(f) for f in Format]), default="table", show_default=True, help="How to print."
+    "--format",
+    "fmt",
+    type=click.Choice([str(f) for f in Format]),
+    default="table",
+    show_default=True,
+    help="How to print.",
+)
+_SECTIONS: Final = (
+    "totals",
+    "team",
+    "app",
+    "model",
+    "hour",
+    "prompt",
+    "price_status",
+    "unpriced",
+    "dead_letter",
+    "ledger",
 )
 _FLAGS: Final = {"source.from": "--from", "store.to": "--to"}
 
@@ -115,15 +133,18 @@ def _run(settings: Settings, paths: Sequence[str], quiet: bool) -> dict[str, Any
         job = job_of(settings, files)
         with Progress(TALLY, quiet=quiet):
             counts = run_job(job)
-    return counts.as_dict()
+    return {**asdict(counts), "calls_per_second": counts.calls_per_second}
 
 
 @cli.command()
 @takes_settings("store")
 @_FORMAT
-@click.option("--by", "only", type=click.Choice(_SECTIONS := (
-    "totals", "team", "app", "model", "hour", "prompt", "price_status", "unpriced", "dead_letter", "ledger"
-)), help="Only this table, with every column.")
+@click.option(
+    "--by",
+    "only",
+    type=click.Choice(_SECTIONS),
+    help="Only this table, with every column.",
+)
 def summary(settings: Settings, fmt: str, only: str | None) -> None:
     """Show where the money went: by team, app, model, hour and prompt, and how sure it is."""
     from pipelines.report import print_report, print_section, print_sections
@@ -212,26 +233,61 @@ def doctor(settings: Settings, fmt: str) -> None:
 
 
 @cli.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the logs and truth.json.")
-@click.option("--calls", type=click.IntRange(1, 10**9), default=60_000, show_default=True, help="About how many calls.")
-@click.option("--hours", type=click.FloatRange(0.1, 24 * 400), default=24.0, show_default=True, help="Length of the traffic.")
-@click.option("--start", type=click.DateTime(["%Y-%m-%d"]), default="2025-06-02", show_default=True, help="First day, UTC.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder for the logs and truth.json.")
+@click.option("--calls", type=click.IntRange(1), default=60_000, show_default=True, help="About how many calls.")
+@click.option("--hours", type=float, default=24.0, show_default=True, help="Length of the traffic.")
+@click.option(
+    "--start", type=click.DateTime(["%Y-%m-%d"]), default="2026-03-02", show_default=True, help="First day, UTC."
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same bytes.")
-@click.option("--file-format", type=click.Choice(["jsonl", "jsonl.gz", "jsonl.zst", "parquet"]), default="jsonl.gz",
-              show_default=True, help="Kind of files.")
-@click.option("--clean", is_flag=True, help="No duplicates, late or broken records, no incidents.")
+@click.option("--file-format", default="jsonl.gz", show_default=True, help="jsonl, jsonl.gz, jsonl.zst or parquet.")
+@click.option("--calm", is_flag=True, help="No incidents.")
 @_FORMAT
 def generate(
-    out: Path, calls: int, hours: float, start: datetime, seed: int, file_format: str, clean: bool, fmt: str
+    out: Path, calls: int, hours: float, start: datetime, seed: int, file_format: str, calm: bool, fmt: str
 ) -> None:
-    """Write realistic LLM traffic in real wire formats, with the truth about it in truth.json."""
-    written = _generate(out, calls, hours, start, seed, file_format, clean)
-    show(table_of([written], [Column("records", Kind.COUNT), Column("files", Kind.COUNT), Column("bytes", Kind.BYTES),
-                              Column("folder"), Column("truth")], "Generated", single=True), fmt)
+    """Write realistic LLM traffic in real wire formats, with the truth about it in truth.json.
+
+    Several teams, apps and vendors, agents with tools, other languages, retries, cache reads; and records that are
+    duplicated, late or broken, and labelled incidents, as real logs have them.
+    """
+    from sources.generate import TRUTH_FILE, GenerateSettings, write
+    from sources.generate import SettingsError as WrongTraffic
+
+    try:
+        wanted = GenerateSettings(
+            seed=seed, start=start.date(), hours=hours, calls=calls, incidents=not calm, file_format=file_format
+        )
+        with click.progressbar(
+            length=calls, label="generating", file=sys.stderr, hidden=not sys.stderr.isatty()
+        ) as bar:
+            truth = write(wanted, out, lambda count: bar.update(count - bar.pos))
+    except WrongTraffic as error:
+        raise SettingsError(str(error)) from None
+    columns = [
+        Column("records", Kind.COUNT),
+        Column("calls", Kind.COUNT),
+        Column("files", Kind.COUNT),
+        Column("bytes", Kind.BYTES),
+        Column("folder"),
+        Column("truth"),
+    ]
+    files = truth["files"]
+    row = {
+        "records": truth["records"]["total"],
+        "calls": truth["calls"],
+        "files": len(files),
+        "bytes": sum(path.stat().st_size for path in out.glob("calls-*")),
+        "folder": str(out),
+        "truth": str(out / TRUTH_FILE),
+    }
+    show(table_of([row], columns, "Generated", single=True), fmt)
 
 
 @cli.command()
-@click.option("--folder", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Where to put it.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Where to put it."
+)
 @click.option("--calls", type=click.IntRange(1, 10**8), default=60_000, show_default=True, help="About how many calls.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the traffic.")
 @click.pass_context

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines.run import Job
 from pipelines.sections import Settings
 from sinks.clickhouse import Retry, StoreAddress
+from sinks.schema import refuse_newer, stored_version
 from sinks.steps import StoreSettings
 from sources.files import FileLimits
 from transforms.count import CountSettings
@@ -47,3 +49,18 @@ def job_of(settings: Settings, paths: Sequence[Path]) -> Job:
         runner="" if settings.runner.name == "local" else settings.runner.name,
         runner_options=settings.runner.options,
     )
+
+
+def probe_store(settings: Settings) -> str:
+    """Open the store and say in one line what it is; nothing is written.
+
+    Raises:
+        sinks.clickhouse.StoreError: unreachable, refused, or its tables are newer than this software.
+    """
+    chosen = store_settings(settings)
+    store = replace(chosen, retry=Retry(attempts=1)).open()
+    found = stored_version(store)
+    refuse_newer(store, found)
+    engine = store.rows("SELECT version()")[0][0]
+    tables = "no tables yet" if found is None else f"tables of version {found}"
+    return f"{chosen.address}: ClickHouse {engine}, {tables}"

@@ -8,7 +8,9 @@ from decimal import Decimal
 from typing import IO, Any, Final
 
 import orjson
+from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -28,6 +30,7 @@ from pipelines.show import (
     print_table,
     table_of,
 )
+from pipelines.text import printable
 from sinks.clickhouse import Store
 from sinks.reconcile import ledger
 
@@ -42,7 +45,7 @@ _FIGURES: Final = (
     Column("spend", Kind.MONEY),
 )
 _BLOCKS: Final = " ▁▂▃▄▅▆▇█"
-_BAR: Final = 16
+_BAR: Final = 10
 
 
 def sections(store: Store) -> dict[str, Table]:
@@ -61,7 +64,9 @@ def sections(store: Store) -> dict[str, Table]:
         ),
         "price_status": table_of(summary.price_shares(store), [_NAME, *_FIGURES], "How sure the dollars are"),
         "unpriced": table_of(
-            summary.unpriced(store), [Column("reason"), Column("provider"), Column("model"), _CALLS], "Why calls have no price"
+            summary.unpriced(store),
+            [Column("reason"), Column("provider"), Column("model"), _CALLS],
+            "Why calls have no price",
         ),
         "dead_letter": table_of(
             summary.dead_letters(store),
@@ -72,9 +77,6 @@ def sections(store: Store) -> dict[str, Table]:
             [Column("item"), Column("count", Kind.COUNT)], [list(entry) for entry in ledger(store).items()], "Ledger"
         ),
     }
-
-
-SECTIONS: Final = ("totals", "team", "app", "model", "hour", "prompt", "price_status", "unpriced", "dead_letter", "ledger")
 
 
 def print_sections(store: Store, fmt: str, only: str | None, file: IO[str] | None = None) -> None:
@@ -104,7 +106,9 @@ def print_report(store: Store, next_commands: Sequence[tuple[str, str]], file: I
         return
     _headline(to, totals, ledger(store))
     for group in ("team", "app", "model"):
-        _spend_table(to, f"Spend by {group}", summary.spend_by(store, group), totals.spend)
+        rows = summary.spend_by(store, group)
+        if [row["name"] for row in rows] != ["(none)"]:  # logs that name no team would fill the screen with nothing
+            _spend_table(to, f"Spend by {group}", rows, totals.spend)
     _hours(to, summary.spend_by_hour(store))
     _prompts(to, summary.top_prompts(store, 6), totals.spend)
     _certainty(to, summary.price_shares(store), summary.unpriced(store, 4), totals)
@@ -136,7 +140,7 @@ def _headline(to: Console, totals: summary.Totals, items: dict[str, int]) -> Non
         (period, "dim"),
         f"\n{_short(totals.input_tokens)} input tokens ({cached:.0%} of them cached), {_short(totals.output_tokens)} output",
         f"\n{items['records']:,} records read: {items['call']:,} calls, {items['duplicate']:,} redelivered, "
-        f"{items['dead_letter']:,} dead letters, {items['ignored']:,} ignored",
+        f"{items['dead_letter']:,} dead, {items['ignored']:,} ignored",
     )
     run = totals.run
     if run.get("seconds"):
@@ -145,28 +149,26 @@ def _headline(to: Console, totals: summary.Totals, items: dict[str, int]) -> Non
             f"{human_seconds(run['seconds'])}",
             style="dim",
         )
-    to.print(Panel(text, title="LLM spend", title_align="left", width=min(to.width, 100)))
+    to.print(Panel(text, title="LLM spend", title_align="left", width=min(to.width, 100), padding=(0, 1)))
 
 
 def _spend_table(to: Console, title: str, rows: list[dict[str, Any]], total: Decimal) -> None:
-    table = _grid(title, ("", "left"), ("calls", "right"), ("input", "right"), ("cached", "right"), ("output", "right"))
-    table.add_column("spend", justify="right", no_wrap=True)
-    table.add_column("share", no_wrap=True)
+    cells: list[Sequence[Text | str]] = []
     for row in rows:
         cached = row["cached_tokens"] / row["input_tokens"] if row["input_tokens"] else 0
-        spend = Text(human_money(row["spend"]))
-        if row["unpriced_calls"] == row["calls"]:
-            spend = Text("unpriced", style="yellow")
-        table.add_row(
-            Text(row["name"], overflow="ellipsis"),
-            f"{row['calls']:,}",
-            _short(row["input_tokens"]),
-            f"{cached:.0%}",
-            _short(row["output_tokens"]),
-            spend,
-            _bar(row["spend"], total),
+        unpriced = row["unpriced_calls"] == row["calls"]
+        cells.append(
+            (
+                row["name"],
+                f"{row['calls']:,}",
+                _short(row["input_tokens"]),
+                f"{cached:.0%}",
+                _short(row["output_tokens"]),
+                Text("unpriced", style="yellow") if unpriced else human_money(row["spend"]),
+                _bar(row["spend"], total),
+            )
         )
-    to.print(table)
+    _grid(to, title, ("", "calls", "input", "cached", "output", "spend", "share"), cells, texts=1)
 
 
 def _hours(to: Console, rows: list[dict[str, Any]]) -> None:
@@ -188,21 +190,19 @@ def _step(value: Decimal, most: Decimal) -> str:
 
 
 def _prompts(to: Console, rows: list[dict[str, Any]], total: Decimal) -> None:
-    table = _grid("Top prompts by spend", ("", "left"), ("app", "left"), ("calls", "right"), ("fixed tokens", "right"))
-    table.add_column("spend", justify="right", no_wrap=True)
-    table.add_column("share", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            Text(row["name"], overflow="ellipsis"),
-            Text(row["app"], overflow="ellipsis"),
+    cells: list[Sequence[Text | str]] = [
+        (
+            row["name"],
+            row["app"],
             f"{row['calls']:,}",
             f"{row['fixed_tokens']:,}",
             human_money(row["spend"]),
             _bar(row["spend"], total),
         )
-    table.caption = "fixed tokens: system prompt and tool schemas, paid again on every call"
-    table.caption_justify = "left"
-    to.print(table)
+        for row in rows
+    ]
+    _grid(to, "Top prompts by spend", ("", "app", "calls", "fixed", "spend", "share"), cells, texts=2)
+    to.print(Text("  fixed: tokens of system prompt and tool schemas, paid again on every call\n", style="dim"))
 
 
 _MEANS: Final = {
@@ -214,37 +214,37 @@ _MEANS: Final = {
 }
 
 
-def _certainty(
-    to: Console, rows: list[dict[str, Any]], reasons: list[dict[str, Any]], totals: summary.Totals
-) -> None:
-    table = _grid("How sure the dollars are", ("", "left"), ("", "left"), ("calls", "right"), ("of calls", "right"))
-    table.add_column("spend", justify="right", no_wrap=True)
-    table.add_column("of spend", justify="right", no_wrap=True)
+def _certainty(to: Console, rows: list[dict[str, Any]], reasons: list[dict[str, Any]], totals: summary.Totals) -> None:
+    cells: list[Sequence[Text | str]] = []
     for row in rows:
         unpriced = row["name"] == "unpriced"
-        table.add_row(
-            Text(row["name"], style="yellow" if unpriced else ""),
-            Text(_MEANS.get(row["name"], ""), style="dim"),
-            f"{row['calls']:,}",
-            f"{row['calls'] / totals.calls:.1%}",
-            "unknown" if unpriced else human_money(row["spend"]),
-            "" if unpriced or not totals.spend else f"{float(row['spend'] / totals.spend):.1%}",
+        cells.append(
+            (
+                Text(row["name"], style="yellow" if unpriced else ""),
+                Text(_MEANS.get(row["name"], ""), style="dim"),
+                f"{row['calls']:,}",
+                f"{row['calls'] / totals.calls:.1%}",
+                "unknown" if unpriced else human_money(row["spend"]),
+                "" if unpriced or not totals.spend else f"{float(row['spend'] / totals.spend):.1%}",
+            )
         )
-    to.print(table)
+    _grid(to, "How sure the dollars are", ("", "", "calls", "of calls", "spend", "of spend"), cells, texts=2)
     for row in reasons:
-        to.print(Text(f"  {row['calls']:,} x {row['reason']}: {row['provider']}/{row['model'] or '?'}", style="yellow"))
+        model = printable(f"{row['provider']}/{row['model'] or '?'}")
+        to.print(
+            Text(f"  {row['calls']:,} x {row['reason']}: {model}", style="yellow"), no_wrap=True, overflow="ellipsis"
+        )
     if reasons:
         to.print()
 
 
 def _dead_letters(to: Console, rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        return
-    table = _grid("Dead letters", ("reason", "left"), ("letters", "right"), ("bytes", "right"))
-    table.add_column("for example", overflow="ellipsis", no_wrap=True, ratio=1)
-    for row in rows:
-        table.add_row(row["reason"], f"{row['letters']:,}", human_bytes(row["bytes"]), Text(row["example"], style="dim"))
-    to.print(table)
+    cells: list[Sequence[Text | str]] = [
+        (Text(row["example"], style="dim"), row["reason"], f"{row['letters']:,}", human_bytes(row["bytes"]))
+        for row in rows
+    ]
+    if cells:
+        _grid(to, "Dead letters", ("for example", "reason", "letters", "bytes"), cells, texts=2)
 
 
 def _next(to: Console, commands: Sequence[tuple[str, str]]) -> None:
@@ -253,18 +253,24 @@ def _next(to: Console, commands: Sequence[tuple[str, str]]) -> None:
         to.print(Text.assemble("  ", (command, "cyan"), ("  " + what, "dim")), soft_wrap=True)
 
 
-def _grid(title: str, *columns: tuple[str, Any]) -> RichTable:
+def _grid(to: Console, title: str, headings: Sequence[str], rows: Sequence[Sequence[Text | str]], texts: int) -> None:
+    """A table whose first ``texts`` columns are text and the others numbers, which are never cut.
+
+    Where there is not room for all, the first column is shortened.
+    """
+    cells = [[Text(printable(cell)) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    widths = [max(map(cell_len, [heading, *(row[n].plain for row in cells)])) for n, heading in enumerate(headings)]
+    room = to.width - 2 * len(headings) - sum(widths[1:])
     table = RichTable(
-        title=title,
-        title_style="bold",
-        title_justify="left",
-        box=None,
-        padding=(0, 1),
-        header_style="dim",
+        title=title, title_style="bold", title_justify="left", box=None, header_style="dim", pad_edge=False
     )
-    for number, (name, justify) in enumerate(columns):
-        table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", min_width=12 if number == 0 else None)
-    return table
+    for number, heading in enumerate(headings):
+        width = max(8, min(widths[0], room)) if number == 0 else widths[number]
+        left = number < texts or heading == "share"
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True, overflow="ellipsis", width=width)
+    for row in cells:
+        table.add_row(*row)
+    to.print(Padding(table, (0, 0, 1, 2)))
 
 
 def _bar(part: Decimal, total: Decimal) -> Text:

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
 
@@ -63,10 +64,14 @@ class Counts:
     ignored: int
     bytes: int
     minutes: int
-    cost: str
+    spend: Decimal
     seconds: float
     startup_seconds: float
     stage_seconds: dict[str, float]
+
+    @property
+    def calls_per_second(self) -> float:
+        return self.calls / self.seconds if self.seconds else 0.0
 
 
 def run(job: Job) -> Counts:
@@ -101,7 +106,7 @@ def run(job: Job) -> Counts:
         TALLY.ignored,
         TALLY.bytes,
         minutes,
-        f"{TALLY.cost_pico / 10**12:.6f}",
+        Decimal(TALLY.cost_pico).scaleb(-12),
         round(seconds, 3),
         round(startup, 3),
         {name: round(ns / 1e9, 3) for name, ns in TALLY.stage_ns.items()},
@@ -140,7 +145,7 @@ def _execute(job: Job, splits: Sequence[Split]) -> int:
     minutes = build(
         raw,
         CallsToRows(job.decode, job.count, job.books),
-        RowsToMinutes(job.store, job.early_s, job.lateness_s),
+        RowsToMinutes(job.store, job.early_s if job.runner else 0, job.lateness_s),
     )
     _ = minutes | "CountMinutes" >> beam.Map(_tally_minute)
     try:

@@ -14,8 +14,8 @@ from typing import Any, Final
 from schemas.call import LEAVES
 from sinks.clickhouse import Store
 
-_INPUT: Final = " + ".join(leaf for leaf in LEAVES if leaf.startswith("input_"))
-_OUTPUT: Final = " + ".join(leaf for leaf in LEAVES if leaf.startswith("output_"))
+_INPUT: Final = " + ".join(f"d.{leaf}" for leaf in LEAVES if leaf.startswith("input_"))
+_OUTPUT: Final = " + ".join(f"d.{leaf}" for leaf in LEAVES if leaf.startswith("output_"))
 
 GROUPS: Final = {
     "team": "team",
@@ -28,9 +28,14 @@ GROUPS: Final = {
 """What spend can be shown by, and its expression over the rollups."""
 
 _SUMS: Final = (
-    f"sum(calls) AS calls, sum({_INPUT}) AS input_tokens, sum(input_cache_read) AS cached_tokens,"
-    f" sum({_OUTPUT}) AS output_tokens, sum(cost) AS spend, sumIf(calls, price_status = 'unpriced') AS unpriced_calls"
+    f"sum(d.calls) AS calls, sum({_INPUT}) AS input_tokens, sum(d.input_cache_read) AS cached_tokens,"
+    f" sum({_OUTPUT}) AS output_tokens, sum(d.cost) AS spend, sumIf(d.calls, d.price_status = 'unpriced') AS unpriced_calls"
 )
+
+
+def _living(store: Store, table: str) -> str:
+    """Rows of a rollup that still have calls, as a table of its own: sums may then have the names of its columns."""
+    return f"(SELECT * FROM {store.table(table)} FINAL WHERE calls != 0) AS d"
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Totals:
 
 def totals(store: Store) -> Totals:
     """Totals of everything in the store."""
-    sums = store.named_rows(f"SELECT {_SUMS} FROM {store.table('days')} FINAL WHERE calls != 0")[0]
+    sums = store.named_rows(f"SELECT {_SUMS} FROM {_living(store, 'days')}")[0]
     period = store.rows(
         f"SELECT min(minute), max(minute), count() FROM {store.table('minutes')} FINAL WHERE calls != 0"
     )
@@ -65,7 +70,7 @@ def totals(store: Store) -> Totals:
 def spend_by(store: Store, group: str, top: int = 8) -> list[dict[str, Any]]:
     """Spend and tokens by one of ``GROUPS``: the ``top`` largest by spend, the rest as "other (n)"."""
     rows = store.named_rows(
-        f"SELECT {GROUPS[group]} AS name, {_SUMS} FROM {store.table('days')} FINAL WHERE calls != 0"
+        f"SELECT {GROUPS[group]} AS name, {_SUMS} FROM {_living(store, 'days')}"
         " GROUP BY name ORDER BY spend DESC, calls DESC, name"
     )
     return _with_other(rows, top)
@@ -74,7 +79,7 @@ def spend_by(store: Store, group: str, top: int = 8) -> list[dict[str, Any]]:
 def spend_by_hour(store: Store) -> list[dict[str, Any]]:
     """Spend and tokens by UTC hour of the day, over all days: 24 rows where there are calls in each."""
     return store.named_rows(
-        f"SELECT formatDateTime(hour, '%H:00', 'UTC') AS name, {_SUMS} FROM {store.table('hours')} FINAL WHERE calls != 0"
+        f"SELECT formatDateTime(hour, '%H:00', 'UTC') AS name, {_SUMS} FROM {_living(store, 'hours')}"
         " GROUP BY name ORDER BY name"
     )
 
@@ -99,7 +104,7 @@ def top_prompts(store: Store, top: int = 8) -> list[dict[str, Any]]:
 def price_shares(store: Store) -> list[dict[str, Any]]:
     """Calls, tokens and spend by price status."""
     return store.named_rows(
-        f"SELECT price_status AS name, {_SUMS} FROM {store.table('days')} FINAL WHERE calls != 0"
+        f"SELECT price_status AS name, {_SUMS} FROM {_living(store, 'days')}"
         " GROUP BY name ORDER BY spend DESC, calls DESC, name"
     )
 

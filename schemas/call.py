@@ -95,13 +95,13 @@ class Call:
     # where it was read
     tenant: str = ""
     source: str = ""
-    segment: bytes = b""
+    segment: bytes = bytes(16)
     position: int = 0
     item: int = 0
     format: str = ""
     # identity
-    call_key: bytes = b""
-    content_hash: bytes = b""
+    call_key: bytes = bytes(16)
+    content_hash: bytes = bytes(16)
     provider_call_id: str = ""
     request_id: str = ""
     authority: int = 0

@@ -115,11 +115,12 @@ class RecomputeDoFn(beam.DoFn):  # type: ignore[misc]
 class MinutesOf(beam.PTransform):  # type: ignore[misc]
     """Markers to the minutes that are complete, early or changed: one-minute windows with early and late panes.
 
-    ``early_s``: seconds of processing time after which an open minute is shown already. ``lateness_s``: how long a
+    ``early_s``: seconds of processing time after which an open minute is shown already; 0: never, as for bounded input,
+    whose runner (FnApiRunner) has no clock for it. ``lateness_s``: how long a
     closed window is kept for late markers; older ones ride in a younger window (``marker_time``).
     """
 
-    early_s: int = 10
+    early_s: int = 0
     lateness_s: int = 86_400
 
     def expand(self, markers: beam.PCollection[tuple[int, int]]) -> beam.PCollection[tuple[int, Iterable[int]]]:
@@ -128,7 +129,9 @@ class MinutesOf(beam.PTransform):  # type: ignore[misc]
             | "OneMinuteWindows"
             >> beam.WindowInto(
                 FixedWindows(60),
-                trigger=AfterWatermark(early=AfterProcessingTime(self.early_s), late=AfterCount(1)),
+                trigger=AfterWatermark(
+                    early=AfterProcessingTime(self.early_s) if self.early_s else None, late=AfterCount(1)
+                ),
                 accumulation_mode=AccumulationMode.DISCARDING,
                 allowed_lateness=self.lateness_s,
             )
@@ -141,7 +144,7 @@ class RowsToMinutes(beam.PTransform):  # type: ignore[misc]
     """Write priced rows and keep minutes, hours and days true to them. Emits each recomputed minute (seconds)."""
 
     store: StoreSettings
-    early_s: int = 10
+    early_s: int = 0
     lateness_s: int = 86_400
 
     def expand(self, batches: beam.PCollection[RowBatch]) -> beam.PCollection[int]:

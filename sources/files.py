@@ -61,7 +61,8 @@ class Split:
     """A part of one file that one worker reads: ``[start, end)`` in bytes of a plain file, else the whole of it.
 
     ``segment`` is the fingerprint of the first 64 KiB of the decompressed content; ``origin`` that of its first
-    record. ``default_time`` in UTC microseconds. ``size`` is the number of bytes on disk that the split covers.
+    record. ``default_time`` in UTC microseconds. ``size`` is the number of bytes on disk that the split covers, ``expected``
+    the decompressed bytes it seems to hold; only progress depends on it.
     """
 
     path: str
@@ -72,6 +73,7 @@ class Split:
     origin: bytes
     default_time: int
     size: int
+    expected: int
 
 
 def find(patterns: Iterable[str]) -> list[Path]:
@@ -127,18 +129,18 @@ def plan(
             stat = path.stat()
             kind = _kind(path)
             head = _parquet_head(path) if kind == "parquet" else _text_head(path, kind)
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowInvalid, zstd.ZstdError) as error:
             raise SourceError(f"{path}: cannot be read: {_why(error)}") from error
         segment = _digest(b"segment", kind.encode() if kind == "parquet" else b"", head)
         origin = _digest(b"origin", b"", head.partition(b"\n")[0])
         time = default_time or (known or {}).get(segment) or stat.st_mtime_ns // 1000
-        whole = Split(str(path), kind, 0, None, segment, origin, time, stat.st_size)
+        whole = Split(str(path), kind, 0, None, segment, origin, time, stat.st_size, _expected(path, kind, stat.st_size))
         if kind != "text" or stat.st_size <= limits.split_bytes:
             splits.append(whole)
             continue
         for start in range(0, stat.st_size, limits.split_bytes):
             end = min(start + limits.split_bytes, stat.st_size)
-            splits.append(replace(whole, start=start, end=end, size=end - start))
+            splits.append(replace(whole, start=start, end=end, size=end - start, expected=end - start))
     return splits
 
 
@@ -173,6 +175,22 @@ def _kind(path: Path) -> str:
     if magic == b"\x28\xb5\x2f\xfd":
         return "zstd"
     return "parquet" if magic == b"PAR1" else "text"
+
+
+def _expected(path: Path, kind: str, size: int) -> int:
+    """Decompressed size, as far as the file tells: gzip ends with it (modulo 4 GiB), zstd may begin with it."""
+    if kind == "gzip":
+        with path.open("rb") as file:
+            file.seek(max(0, size - 4))
+            return max(int.from_bytes(file.read(4), "little"), size)
+    if kind == "zstd":
+        with path.open("rb") as file:
+            return zstd.get_frame_info(file.read(32)).decompressed_size or 4 * size
+    if kind == "parquet":
+        with pq.ParquetFile(path) as table:
+            groups = range(table.metadata.num_row_groups)
+            return sum(table.metadata.row_group(n).total_byte_size for n in groups)
+    return size
 
 
 _BROKEN: Final = (EOFError, gzip.BadGzipFile, zlib.error, zstd.ZstdError)

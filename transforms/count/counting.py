@@ -1,0 +1,360 @@
+"""Counts the tokens of a call, says which part of the prompt they are, and leaves hashes where the text was.
+
+A prompt's tokens are split by who put them there. For every counted call
+
+    counted_input = system + tools + history + tool_result + user + framing
+
+where *framing* is what is nobody's text: the markers and role around each message, the opening of the answer, what
+joins the tools to the system prompt, and vendors' hidden preambles. It is not stored; it is the rest.
+
+- system: texts of system and developer messages.
+- tools: the tool list and the response schema, as the vendor renders them.
+- tool_result: what tools answered, wherever it stands.
+- user: the last user turn (the last run of user messages, tool results aside), and input that came as token ids.
+- history: everything else: earlier user turns, the model's own turns and tool calls.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.call import Call, Content, Message
+from transforms.count import rules
+from transforms.count.cache import LONG_TEXT, Budget, Entry, Space, utf8
+from transforms.count.families import Family, family
+from transforms.count.messages import (
+    HISTORY,
+    MIXED,
+    RESPONSES,
+    RESULT,
+    SYSTEM,
+    USER,
+    Counted,
+    count_message,
+    framed,
+    spoken,
+)
+from transforms.count.tokenizers import tokenizer
+
+_CHAT: Final = frozenset({"", "chat", "count_tokens"})
+_CHOICES: Final = frozenset({"", "auto", "none", "required", "any", "validated"})
+_MAX_SPACES: Final = 1024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How calls are counted.
+
+    ``hash_key`` keys every hash of text, together with the tenant: without it nobody can test a guess at a prompt.
+    It must be the same in every process and over time, or the same text gets other hashes. ``cache_bytes`` bounds the
+    memory for texts seen before.
+    """
+
+    hash_key: bytes = b""
+    cache_bytes: int = 64 << 20
+
+    def __post_init__(self) -> None:
+        if len(self.hash_key) > 64:
+            raise ValueError(f"hash_key has {len(self.hash_key)} bytes; at most 64 can be used")
+
+    def __repr__(self) -> str:
+        return f"Settings(hash_key=***, cache_bytes={self.cache_bytes})"
+
+
+class Counter:
+    """Counts calls, remembering texts. Not to be shared between threads: one for each worker instance."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._settings = settings or Settings()
+        self._budget = Budget(self._settings.cache_bytes)
+        self._spaces: dict[tuple[str, Family, bool], Space] = {}
+
+    def count(self, call: Call) -> None:
+        """Fill the counted and by-role fields and ``content_hash`` of ``call``, and drop ``call.content``.
+
+        Where nothing reported any usage, the counts become the usage (source ``counted``). Reported usage stays. Never
+        raises on what a record may hold.
+        """
+        content = call.content
+        if content is None:
+            return
+        call.content = None
+        kind = family(call.model or call.model_requested, call.provider)
+        responses = call.api == RESPONSES
+        space = self._space(call.tenant, kind, responses)
+        trail: list[bytes] = []
+        unseen = not content.complete
+        if content.prompt or content.tools_json or content.token_inputs:
+            unseen |= _input(call, content, kind, space, trail)
+        trail.append(b"A")
+        if content.output:
+            unseen |= _output(call, content, kind, space, trail)
+        trail += (b"E", framed(utf8(content.tool_choice)), content.token_inputs.to_bytes(8, "big"), call.params)
+        call.content_hash = space.digest(b"".join(trail))
+        if call.counted_input is None and call.counted_output is None:
+            return
+        call.counted_with = kind.tokenizer
+        call.count_quality = "partial" if unseen else "exact_tokenizer" if kind.exact else "estimate"
+        if call.usage_source == "none" and _answered(call):
+            _stand_in(call, kind)
+
+    def _space(self, tenant: str, kind: Family, responses: bool) -> Space:
+        found = self._spaces.get((tenant, kind, responses))
+        if found is None:
+            if len(self._spaces) >= _MAX_SPACES:  # more tenants than can be remembered at once: start afresh
+                self._spaces.clear()
+                self._budget = Budget(self._settings.cache_bytes)
+            key = hashlib.blake2b(utf8(tenant), digest_size=32, key=self._settings.hash_key, person=b"tenant").digest()
+            found = Space(self._budget, tokenizer(kind.tokenizer).count, key)
+            self._spaces[tenant, kind, responses] = found
+        return found
+
+
+def _message(message: Message, kind: Family, responses: bool, space: Space) -> Counted:
+    """The counted form of a message not found in the young generation."""
+    found: Counted | None = space.old.get(message)
+    if found is None:
+        found = count_message(message, kind, responses, space)
+    characters = spoken(message.parts)
+    if characters <= LONG_TEXT:
+        space.keep(message, found, 3 * characters + len(found.trail) + 400 + 120 * len(message.parts))
+    return found
+
+
+def _input(call: Call, content: Content, kind: Family, space: Space, trail: list[bytes]) -> bool:
+    """Count the prompt; say whether something in it could not be counted."""
+    responses = call.api == RESPONSES
+    young = space.young
+    counted: list[Counted] = []
+    for message in content.prompt:
+        one = young.get(message)
+        if one is None:
+            one = _message(message, kind, responses, space)
+            young = space.young  # a full generation may have been replaced
+        counted.append(one)
+    # Column by column, because a long history is where the time goes.
+    sides, texts, calls, around, lengths, hashes, trails, called, unnamed, media, hidden, results = (
+        list(zip(*counted, strict=True))[:12] if counted else ((),) * 12
+    )
+    trail += trails
+    framing = kind.reply + sum(around)
+    unseen = any(hidden)
+    call.media_parts += sum(media)
+    tokens, sizes = [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]
+    digests: tuple[list[bytes], ...] = ([], [], [], [], [])
+    first, last = _last_turn(sides)
+    turn = slice(first, last + 1)
+    for side, text, size, digest in zip(sides, texts, lengths, hashes, strict=True):
+        tokens[side] += text
+        sizes[side] += size
+        digests[side].append(digest)
+    messages = [len(side) for side in digests]
+    if MIXED in sides:
+        for tool_tokens, tool_size, digest in filter(None, results):
+            tokens[RESULT] += tool_tokens
+            sizes[RESULT] += tool_size
+            digests[RESULT].append(digest)
+            messages[RESULT] += 1
+    # Of what users said, the last turn is theirs and the rest is history, in the order it was said.
+    user_tokens, user_size = sum(texts[turn]), sum(lengths[turn])
+    tokens[HISTORY] += tokens[USER] + tokens[MIXED] - user_tokens + sum(calls)
+    sizes[HISTORY] += sizes[USER] + sizes[MIXED] - user_size
+    messages[HISTORY] += messages[USER] + messages[MIXED] - (last + 1 - first)
+    if messages[HISTORY] > len(digests[HISTORY]):
+        digests[HISTORY][:] = [
+            digest
+            for index, (side, digest) in enumerate(zip(sides, hashes, strict=True))
+            if side == HISTORY or (side >= USER and not first <= index <= last)
+        ]
+    tokens[USER], sizes[USER], messages[USER], digests[USER][:] = user_tokens, user_size, last + 1 - first, hashes[turn]
+    if any(called):
+        trip = 0
+        if content.tools_json:
+            trip = kind.responses_trip if responses else kind.round_trip if call.api == "openai.chat" else 0
+        framing += trip * sum(map(bool, called))
+        if responses or any(unnamed):
+            framing += _by_order(counted, trip if responses else 0, responses, space)
+    tokens[USER] += content.token_inputs
+    tools_around = _tools(call, content, counted, kind, space, trail)
+    framing = framing + tools_around if call.operation in _CHAT else 0
+    scaled, hashed = kind.scaled, space.together
+    call.system_messages, call.system_bytes = messages[SYSTEM], sizes[SYSTEM]
+    call.system_tokens = scaled(tokens[SYSTEM])
+    call.history_messages, call.history_bytes = messages[HISTORY], sizes[HISTORY]
+    call.history_tokens = scaled(tokens[HISTORY])
+    call.tool_result_messages, call.tool_result_bytes = messages[RESULT], sizes[RESULT]
+    call.tool_result_tokens = scaled(tokens[RESULT])
+    call.user_messages, call.user_bytes, call.user_tokens = messages[USER], sizes[USER], scaled(tokens[USER])
+    call.tools_tokens = scaled(call.tools_tokens)
+    call.system_hash, call.history_hash = _bits(hashed(digests[SYSTEM])), _bits(hashed(digests[HISTORY]))
+    call.tool_result_hash, call.user_hash = _bits(hashed(digests[RESULT])), _bits(hashed(digests[USER]))
+    if call.operation in _CHAT:
+        framing = max(0, scaled(framing) + kind.offset)
+    call.counted_input = framing + (
+        call.system_tokens + call.tools_tokens + call.history_tokens + call.tool_result_tokens + call.user_tokens
+    )
+    return unseen
+
+
+def _tools(
+    call: Call, content: Content, counted: Sequence[Counted], kind: Family, space: Space, trail: list[bytes]
+) -> int:
+    """Count tools and response schema into the tools fields; the framing they add."""
+    tools_json, schema_json = content.tools_json, content.schema_json
+    if not tools_json and not schema_json:
+        return 0
+    framing = tools = schema = 0
+    responses = call.api == RESPONSES
+    digests: list[bytes] = []
+    if tools_json:
+        entry = space.young.get(tools_json) or _remember(tools_json, _tool_set, space)
+        tools = entry.tokens
+        call.tools_count, call.tools_bytes = entry.items, entry.size
+        digests.append(entry.digest)
+        trail += (b"F", entry.digest)
+        if content.tool_choice not in _CHOICES and not responses:
+            framing += 7 + space.text(content.tool_choice).tokens
+        if tools and call.api == "openai.chat":
+            framing += kind.preamble
+    if schema_json:
+        entry = space.young.get((schema_json,)) or _remember((schema_json,), _schema, space)
+        schema = entry.tokens
+        call.tools_bytes += entry.size
+        digests.append(entry.digest)
+        trail += (b"S", entry.digest)
+        if kind.schema_named and not tools_json and not responses:
+            turns = 1 + sum(message.role == "assistant" for message in content.prompt)
+            framing += turns * (2 + entry.items)
+    call.tools_hash = _bits(space.together(digests))
+    call.tools_tokens = tools + schema
+    # Both stand in the system prompt, a blank line between; without one, in a message of their own.
+    beside = bool(counted) and counted[0].side == SYSTEM and counted[0].size > 0
+    if (tools or schema) and (not beside or (tools and (kind.tools_apart or responses))):
+        framing += 4
+    elif tools or schema:
+        end = rules.last_run(content.prompt[0].parts[-1].text)
+        framing += space.text(end + "\n\n").tokens - space.text(end).tokens
+    if tools and schema:
+        framing += 1
+    if responses:
+        framing += kind.responses_tools if tools else -3 if beside else -4
+    return framing
+
+
+def _remember(key: bytes | tuple[bytes], make: Callable[[bytes, Space], Entry], space: Space) -> Entry:
+    """The entry under ``key``: tools by their JSON, a response schema by its JSON in a tuple."""
+    data = key if isinstance(key, bytes) else key[0]
+    found: Entry | None = space.old.get(key)
+    if found is None:
+        found = make(data, space)
+    space.keep(key, found, sys.getsizeof(data))
+    return found
+
+
+def _output(call: Call, content: Content, kind: Family, space: Space, trail: list[bytes]) -> bool:
+    """Count the answer, all its choices; say whether something in it could not be counted."""
+    text = called = framing = size = 0
+    unseen = False
+    digests: list[bytes] = []
+    responses = call.api == RESPONSES
+    chat = call.operation in _CHAT
+    azure = call.provider.startswith("azure")
+    closes = kind.responses_close if responses else 0
+    for message in content.output:
+        one = space.young.get(message) or _message(message, kind, responses, space)
+        trail.append(one.trail)
+        text += one.text
+        size += one.size
+        if one.digest:
+            digests.append(one.digest)
+        call.media_parts += one.media
+        unseen |= one.media > 0  # made by the model: what it costs is not what reading it would
+        if one.called:
+            called += one.calls
+            if content.tool_choice == one.called[0]:  # the name was given, not written
+                called -= space.text(one.called[0]).tokens
+            elif chat:
+                framing += kind.call_close + (3 if len(one.called) > 1 else 0) + azure + closes
+        elif one.size and chat:
+            framing += kind.text_close + closes
+            if call.stop_reason != "length" and not kind.hidden_reasoning:
+                framing += (1 if content.tools_json else 0) + azure
+    call.answer_call_tokens = kind.scaled(called)
+    call.answer_tokens = kind.scaled(text) + call.answer_call_tokens
+    call.answer_bytes = size
+    call.answer_hash = _bits(space.together(digests))
+    call.counted_output = call.answer_tokens + (framing if kind.exact else 0)
+    return unseen
+
+
+def _by_order(counted: Sequence[Counted], trip: int, responses: bool, space: Space) -> int:
+    """What framing changes by the order of messages.
+
+    A result that does not name its tool answers the next call of the last turn of calls; the name costs tokens. On the
+    Responses API calls that follow each other are one turn, at whose start and end ``trip`` and 5 tokens are spent.
+    """
+    framing = 0
+    open_calls: list[str] = []
+    after_calls = False
+    for one in counted:
+        if one.called:
+            if responses and one.only_calls and after_calls:
+                framing -= 5 + trip
+                open_calls += one.called
+            else:
+                open_calls = list(one.called)
+        elif one.side == RESULT or one.unnamed:
+            told = open_calls.pop(0) if open_calls else ""
+            framing += space.text(told).tokens if one.unnamed else 0
+        after_calls = one.only_calls
+    return framing
+
+
+def _last_turn(sides: Sequence[int]) -> tuple[int, int]:
+    """First and last index of the last run of user messages that say something; (0, -1) where there is none."""
+    last = len(sides) - 1
+    while last >= 0 and sides[last] < USER:
+        last -= 1
+    if last < 0:
+        return 0, -1
+    first = last
+    while first > 0 and sides[first - 1] >= USER:
+        first -= 1
+    return first, last
+
+
+def _tool_set(tools_json: bytes, space: Space) -> Entry:
+    rendered = rules.render_tools(tools_json)
+    tokens = max(0, space.once(rendered.text).tokens - rendered.discount) if rendered.text else 0
+    return Entry(tokens, space.digest(tools_json), len(tools_json), rendered.count)
+
+
+def _schema(schema_json: bytes, space: Space) -> Entry:
+    """The response schema; ``items`` is the number of tokens of its name."""
+    shape = rules.render_schema(schema_json)
+    name = space.text(shape.name).tokens
+    return Entry(space.once(shape.text).tokens, space.digest(schema_json), len(schema_json), name)
+
+
+def _bits(digest: bytes) -> int:
+    """The 64 bits of a digest that are stored; 0 for no text."""
+    return int.from_bytes(digest[:8], "big")
+
+
+def _answered(call: Call) -> bool:
+    """Whether a vendor bills the call although its record reports no usage."""
+    return call.status == "ok" or (call.stream and call.status in ("incomplete", "cancelled"))
+
+
+def _stand_in(call: Call, kind: Family) -> None:
+    """Let the counts be the usage; partial where a part of the call, or reasoning nobody shows, is not in them."""
+    call.input_fresh = call.counted_input
+    call.output_visible = call.counted_output
+    call.usage_source = "counted"
+    whole = call.counted_input is not None and (call.counted_output is not None or call.operation == "embedding")
+    seen = call.count_quality != "partial" and not (kind.hidden_reasoning and call.operation in _CHAT)
+    call.usage_quality = "ok" if whole and seen else "partial"

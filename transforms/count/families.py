@@ -1,0 +1,161 @@
+"""Model name → how its tokens are counted.
+
+Framing constants were inferred from recorded calls with vendor-reported usage (see docs/counting.md); image constants
+are published in OpenAI's vision guide. For models without a public table here, tokens are estimated from o200k_base by
+one ratio and one offset for each generation, fitted on recorded calls.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from typing import Final, NamedTuple
+
+from schemas.call import Media
+
+
+class Tiles(NamedTuple):
+    """Images cost ``base`` plus ``tile`` for each 512-pixel tile; low detail costs ``base``."""
+
+    base: int
+    tile: int
+
+
+class Patches(NamedTuple):
+    """Images cost ``permille`` / 1000 tokens for each 32-pixel patch; larger ones are shrunk to ``budget`` patches."""
+
+    permille: int
+    budget: int = 1536
+
+
+class Family(NamedTuple):
+    """How the prompts of one generation of models are counted.
+
+    ``message``: tokens around each message, its role included; ``reply``: tokens that open the answer;
+    ``assistant``: more for each assistant turn of the history. ``permille`` and ``offset`` turn counted tokens into an
+    estimate where ``exact`` is false; they are 1000 and 0 elsewhere.
+    """
+
+    name: str
+    tokenizer: str
+    exact: bool
+    message: int = 4
+    reply: int = 3
+    assistant: int = 0
+    preamble: int = 0  # hidden text before the tools, chat API only
+    round_trip: int = 0  # more for each turn of tool calls in the history, chat API
+    responses_tools: int = -6  # what tools cost more on the Responses API
+    responses_trip: int = 1  # more for each turn of tool calls in the history, Responses API
+    tools_apart: bool = False  # the tools are a message of their own even beside a system prompt
+    schema_named: bool = True  # the response schema's name is repeated at each assistant turn
+    hidden_reasoning: bool = False  # billed output that no record shows
+    text_close: int = 0  # closes an answer of text
+    call_close: int = 7  # wraps an answer that is one tool call
+    responses_close: int = 1  # what closing an answer costs more on the Responses API
+    images: Tiles | Patches | None = None
+    permille: int = 1000
+    offset: int = 0
+
+    def scaled(self, tokens: int) -> int:
+        """``tokens`` of the family's stand-in tokenizer as an estimate of its own, rounded half up."""
+        return tokens if self.permille == 1000 else (tokens * self.permille + 500) // 1000
+
+
+_GPT4: Final = Family("gpt-4", "cl100k_base", True, images=Tiles(85, 170))
+_GPT4O: Final = Family("gpt-4o", "o200k_base", True, images=Tiles(85, 170))
+_O: Final = Family(
+    "o-series", "o200k_base", True, reply=2, round_trip=3, responses_tools=-3, responses_trip=4, tools_apart=True, schema_named=False, hidden_reasoning=True,
+    images=Tiles(75, 150),
+)  # fmt: skip
+_GPT5: Final = Family(
+    "gpt-5", "o200k_base", True, reply=2, assistant=2, preamble=81, round_trip=6, responses_tools=0, responses_trip=4, tools_apart=True, schema_named=False,
+    hidden_reasoning=True, text_close=9, call_close=16, responses_close=-3, images=Tiles(70, 140),
+)  # fmt: skip
+_EMBEDDING: Final = Family("embedding", "cl100k_base", True)
+
+
+def _estimate(name: str, permille: int, offset: int) -> Family:
+    return Family(name, "o200k_base", False, permille=permille, offset=offset)
+
+
+_RULES: Final[tuple[tuple[str, Family], ...]] = (  # the first match wins
+    (r"gpt-oss", _GPT4O._replace(name="gpt-oss", tokenizer="o200k_harmony", images=None, offset=60)),
+    (r"text-embedding-(3|ada)|^ada-002", _EMBEDDING),
+    (r"gpt-?4o-mini", _GPT4O._replace(name="gpt-4o-mini", images=Tiles(2833, 5667))),
+    (r"gpt-4\.1-mini", _GPT4O._replace(name="gpt-4.1-mini", images=Patches(1620))),
+    (r"gpt-4\.1-nano", _GPT4O._replace(name="gpt-4.1-nano", images=Patches(2460))),
+    (r"gpt-?4o|chatgpt-4o|gpt-4\.[15]|gpt-audio|gpt-realtime|computer-use", _GPT4O),
+    (r"o4-mini", _O._replace(name="o4-mini", images=Patches(1720))),
+    (r"(^|-)o\d+(-|$)|codex-mini", _O),
+    (r"gpt-5\.4-(mini|nano)", _GPT5._replace(name="gpt-5.4-mini", preamble=82, responses_close=-5, images=Patches(1620))),
+    (r"gpt-5(\.\d+)?-mini", _GPT5._replace(name="gpt-5-mini", images=Patches(1620))),
+    (r"gpt-5(\.\d+)?-nano", _GPT5._replace(name="gpt-5-nano", images=Patches(2460))),
+    (r"gpt-5\.[4-9]", _GPT5._replace(name="gpt-5.4", responses_close=-5, images=Patches(1000, 2500))),
+    (r"gpt-[5-9]|codex", _GPT5),
+    (r"gpt-3\.?5|gpt-4(-|$)|davinci|babbage-002", _GPT4),
+)
+_COMPILED: Final = tuple((re.compile(pattern), family) for pattern, family in _RULES)
+
+_ESTIMATES: Final[tuple[tuple[str, Family], ...]] = (  # ratio in 1/1000 and offset; the first match wins
+    (r"claude-.*4[-.][7-9]|claude-(opus|sonnet|haiku|fable|mythos)-[5-9]", _estimate("claude-4.7", 1250, -4)),
+    (r"claude|anthropic", _estimate("claude", 1130, -2)),
+    (r"gemini|gemma", _estimate("gemini", 1020, -7)),
+    (r"llama-?guard", _estimate("llama-guard", 1010, 186)),
+    (r"llama-?[3-9][-.][1-9](?!\d?b)", _estimate("llama-3.1", 1010, 25)),
+    (r"llama", _estimate("llama", 1010, 2)),
+    (r"deepseek", _estimate("deepseek", 960, -3)),
+    (r"qwen|qwq", _estimate("qwen", 1050, 1)),
+    (r"mistral|mixtral|codestral|devstral|pixtral|magistral|voxtral", _estimate("mistral", 1080, -2)),
+    (r"grok-4\.[3-9]", _estimate("grok-4.3", 970, 185)),
+    (r"grok", _estimate("grok", 970, -8)),
+    (r"glm", _estimate("glm", 960, -2)),
+    (r"kimi|moonshot", _estimate("kimi", 1000, 0)),
+)
+_UNKNOWN: Final = _estimate("unknown", 1000, 0)
+_COMPILED_ESTIMATES: Final = tuple((re.compile(pattern), family) for pattern, family in _ESTIMATES)
+
+
+@functools.lru_cache(maxsize=4096)
+def family(model: str, provider: str = "") -> Family:
+    """The family of a model name as answered by ``provider``; an unknown name gives the family ``unknown``.
+
+    Names may carry a vendor prefix (``openai/gpt-4o``), a region (``us.anthropic.claude…``) or a date.
+    """
+    name = model.lower().rsplit("/", 1)[-1].removeprefix("openai.").removeprefix("ft:")
+    for pattern, found in _COMPILED:
+        if pattern.search(name):
+            return found
+    for pattern, found in _COMPILED_ESTIMATES:
+        if pattern.search(name) or pattern.search(provider):
+            return found
+    return _UNKNOWN
+
+
+def image_tokens(rule: Tiles | Patches | None, media: Media) -> int | None:
+    """Tokens of an image by OpenAI's published rules; None where its size or the model's rule is not known."""
+    if rule is None or media.kind != "image":
+        return None
+    if isinstance(rule, Tiles) and media.detail == "low":
+        return rule.base
+    if media.width <= 0 or media.height <= 0:
+        return None
+    if isinstance(rule, Patches):
+        return _patches(media.width, media.height, rule.budget) * rule.permille // 1000
+    width, height = float(media.width), float(media.height)
+    if (fit := 2048 / max(width, height)) < 1:
+        width, height = width * fit, height * fit
+    if (fit := 768 / min(width, height)) < 1:
+        width, height = width * fit, height * fit
+    return rule.base + rule.tile * math.ceil(round(width, 6) / 512) * math.ceil(round(height, 6) / 512)
+
+
+def _patches(width: int, height: int, budget: int) -> int:
+    across, down = math.ceil(width / 32), math.ceil(height / 32)
+    if across * down <= budget:
+        return across * down
+    shrink = math.sqrt(budget * 32 * 32 / (width * height))
+    across_exact, down_exact = width * shrink / 32, height * shrink / 32
+    # Then a little smaller still, until a whole number of patches fits one of the two sides.
+    shrink *= min(math.floor(across_exact) / across_exact, math.floor(down_exact) / down_exact)
+    return math.ceil(round(width * shrink / 32, 6)) * math.ceil(round(height * shrink / 32, 6))

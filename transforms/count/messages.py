@@ -1,0 +1,133 @@
+"""What one message of a prompt or an answer costs, remembered whole: histories repeat message by message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from schemas.call import Media, Message, Part
+from transforms.count import rules
+from transforms.count.cache import Space, utf8
+from transforms.count.families import Family, image_tokens
+
+SYSTEM: Final = 0
+HISTORY: Final = 1
+RESULT: Final = 2
+USER: Final = 3
+MIXED: Final = 4
+"""Tool results and something said in one message, as the Anthropic and Gemini formats have it: a user's turn."""
+
+RESPONSES: Final = "openai.responses"
+
+
+class Counted(NamedTuple):
+    """A message as counted for one family.
+
+    ``side``: whose it is (``SYSTEM`` …). ``text`` and ``calls`` are tokens of what was said and of tool calls,
+    ``framing`` those of the markers around. ``results`` tells the same of tool results for a ``MIXED`` message.
+    ``called`` names the tools it calls, ``unnamed`` counts results that do not name theirs. ``digest`` stands for its
+    texts, ``trail`` for all it says; ``unseen``: something in it could not be counted; ``size`` is in bytes.
+    """
+
+    side: int
+    text: int
+    calls: int
+    framing: int
+    size: int
+    digest: bytes
+    trail: bytes
+    called: tuple[str, ...]
+    unnamed: int
+    media: int
+    unseen: bool
+    results: tuple[int, int, bytes] | None
+    only_calls: bool
+    reasoning: int
+
+
+def count_message(message: Message, kind: Family, responses: bool, space: Space) -> Counted:
+    """Count ``message`` as ``kind`` of model reads it; ``responses``: on the Responses API."""
+    role, parts, name = message
+    side = USER if role == "user" else RESULT if role == "tool" else HISTORY
+    if role in ("system", "developer"):
+        side = SYSTEM
+    trail = [b"M", framed(utf8(role)), framed(utf8(name)), len(parts).to_bytes(4, "big")]
+    digests: list[bytes] = []
+    result_digests: list[bytes] = []
+    calls: list[tuple[str, str]] = []
+    text = reasoning = framing = size = result_size = result_tokens = unnamed = media = results = 0
+    said = unseen = False
+    for part in parts:
+        if part.kind == "media":
+            media += 1
+            said = True
+            tokens = image_tokens(kind.images, part.media) if part.media is not None else None
+            unseen |= tokens is None
+            text += tokens or 0
+            trail.append(_media_bytes(part.media))
+            continue
+        entry = space.once(part.text)
+        if part.kind == "result" or (side == RESULT and part.kind == "text"):
+            if not results:
+                called = part.name or name
+                framing += kind.message + 1 + (space.text(called).tokens if called else 0)
+                unnamed = not called
+            results += 1
+            result_tokens += entry.tokens
+            result_size += entry.size
+            result_digests.append(entry.digest)
+            trail += (b"R", entry.digest, framed(utf8(part.name)))
+            continue
+        size += entry.size
+        digests.append(entry.digest)
+        if part.kind == "call":
+            calls.append((part.name, part.text))
+            trail += (b"C", entry.digest, framed(utf8(part.name)))
+        else:
+            text += entry.tokens
+            reasoning += entry.tokens if part.kind == "reasoning" else 0
+            said |= part.text != ""
+            trail += (b"K" if part.kind == "reasoning" else b"T", entry.digest)
+    called_tokens = 0
+    if calls:
+        called_tokens = call_tokens(calls, space, responses)
+        framing += 5 + 3 * len(calls) if responses else 8 if len(calls) == 1 else 7
+    speaks = said or not (calls or results)
+    if speaks:
+        framing += kind.message + (kind.assistant if role == "assistant" else 0)
+        if name:
+            framing += 1 if name == role else 1 + space.text(name).tokens
+    if results and (side == RESULT or not (said or calls)):
+        # Only results; empty texts beside them change nothing.
+        side, text, size, digests = RESULT, text + result_tokens, size + result_size, digests + result_digests
+        result_tokens = result_size = 0
+        result_digests = []
+    elif results:
+        side = MIXED
+    return Counted(
+        side, text, called_tokens, framing, size, space.together(digests), b"".join(trail),
+        tuple(called for called, _ in calls), unnamed, media, unseen,
+        (result_tokens, result_size, space.together(result_digests)) if result_digests else None,
+        bool(calls) and not said, reasoning,
+    )  # fmt: skip
+
+
+def call_tokens(calls: Sequence[tuple[str, str]], space: Space, apart: bool) -> int:
+    """Tokens of tool calls as written: name and compact arguments; several as one wrapper call unless ``apart``."""
+    if len(calls) == 1 or apart:
+        return sum(space.text(name).tokens + space.once(rules.compact(text)).tokens for name, text in calls)
+    return space.once(rules.parallel(calls)).tokens
+
+
+def framed(data: bytes) -> bytes:
+    """``data`` with its length before it, so that a sequence of such can be taken apart in one way only."""
+    return len(data).to_bytes(8, "big") + data
+
+
+def _media_bytes(media: Media | None) -> bytes:
+    return b"I" + framed(repr(tuple(media) if media is not None else ()).encode("utf-8", "backslashreplace"))
+
+
+def spoken(parts: Sequence[Part]) -> int:
+    """Characters of all parts: what remembering the message would hold."""
+    return sum(len(part.text) for part in parts)

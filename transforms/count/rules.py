@@ -1,0 +1,202 @@
+"""The text that vendors make of what a request says: tools, response schemas, tool calls.
+
+None of it is published. The renderings were inferred from recorded calls with vendor-reported usage; how far they hold
+is measured in ``tests/count/test_exactness.py`` and told in ``docs/counting.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+MAX_DEPTH: Final = 24
+"""Schemas nested deeper are rendered as ``any`` below: hostile input must not exhaust the stack."""
+
+MAX_TYPES: Final = 20_000
+"""Types rendered for one tool: a few references that point to each other would unfold without end."""
+
+SCHEMA_DROPS: Final = frozenset({"required", "additionalProperties", "maxItems", "minItems"})
+
+
+class Rendered(NamedTuple):
+    """Tools as the model reads them: the text, how many tokens fewer than the text's it costs, how many tools."""
+
+    text: str
+    discount: int
+    count: int
+
+
+def render_tools(tools_json: bytes) -> Rendered:
+    """The tool list of a chat or Responses request as TypeScript declarations.
+
+    Hosted tools (web search …) have no declaration of their own and are left out. A list that cannot be read is
+    rendered as it stands.
+    """
+    try:
+        tools = orjson.loads(tools_json)
+    except orjson.JSONDecodeError:
+        tools = None
+    if not isinstance(tools, list):
+        return Rendered(tools_json.decode("utf-8", "replace"), 0, 1)
+    blocks: list[str] = []
+    discount = 1
+    for tool in tools:
+        declared = _function(tool)
+        if declared is None:
+            continue
+        schema = declared.get("parameters") or declared.get("input_schema") or declared.get("inputSchema") or {}
+        if isinstance(schema, dict) and isinstance(schema.get("json"), dict):
+            schema = schema["json"]  # Bedrock wraps the schema once more
+        schema = schema if isinstance(schema, dict) else {}
+        name, comment = str(declared.get("name") or ""), _comment(declared.get("description"))
+        properties = schema.get("properties")
+        if not isinstance(properties, dict) or not properties:
+            blocks.append(f"{comment}type {name} = () => any;\n\n")
+            continue
+        first = next(iter(properties.values()))
+        if isinstance(first, dict) and not first.get("description") and not first.get("title"):
+            discount += 1
+        body = _properties(schema, _Scope(schema), 0)
+        blocks.append(f"{comment}type {name} = (_: {_comment(schema.get('title'))}{{\n{body}}}) => any;\n\n")
+    if not blocks:
+        return Rendered("", 0, len(tools))
+    text = f"# Tools\n\n## functions\n\nnamespace functions {{\n\n{''.join(blocks)}}} // namespace functions"
+    return Rendered(text, discount, len(tools))
+
+
+def _function(tool: Any) -> dict[str, Any] | None:
+    if not isinstance(tool, dict):
+        return None
+    inner = tool.get("function") or tool.get("toolSpec") or tool
+    if isinstance(inner, dict) and isinstance(inner.get("name"), str):
+        return inner
+    return None
+
+
+class _Scope:
+    """The definitions references point to, and how many more types may be rendered."""
+
+    __slots__ = ("definitions", "left")
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        found = schema.get("$defs") or schema.get("definitions")
+        self.definitions: dict[str, Any] = found if isinstance(found, dict) else {}
+        self.left = MAX_TYPES
+
+
+def _comment(text: Any) -> str:
+    if not isinstance(text, str) or not (text := text.strip()):
+        return ""
+    return "".join(f"// {line.strip()}\n" if line.strip() else "//\n" for line in text.split("\n"))
+
+
+def _literal(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _properties(schema: dict[str, Any], scope: _Scope, depth: int) -> str:
+    required = schema.get("required")
+    needed = {name for name in required if isinstance(name, str)} if isinstance(required, list) else set()
+    lines: list[str] = []
+    for name, value in schema["properties"].items():
+        inner = value if isinstance(value, dict) else {}
+        title, description = _comment(inner.get("title")), _comment(inner.get("description"))
+        default = f" // default: {_literal(inner['default'])}" if "default" in inner else ""
+        lines.append(
+            f"{title}{'//' + chr(10) if title and description else ''}{description}"
+            f"{name}{'' if name in needed else '?'}: {_type(inner, scope, depth)},{default}\n"
+        )
+    return "".join(lines)
+
+
+def _type(schema: Any, scope: _Scope, depth: int) -> str:
+    scope.left -= 1
+    if not isinstance(schema, dict) or depth > MAX_DEPTH or scope.left < 0:
+        return "any"
+    if isinstance(reference := schema.get("$ref"), str):
+        return _type(scope.definitions.get(reference.rsplit("/", 1)[-1]), scope, depth + 6)
+    if isinstance(values := schema.get("enum"), list):
+        return " | ".join(map(_literal, values))
+    if "const" in schema:
+        return _literal(schema["const"])
+    for union in ("anyOf", "oneOf"):
+        if isinstance(choices := schema.get(union), list):
+            return " | ".join(_type(choice, scope, depth + 1) for choice in choices)
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        return " | ".join(_type({**schema, "type": one}, scope, depth + 1) for one in kind)
+    if kind == "array":
+        return f"{_type(schema['items'], scope, depth + 1)}[]" if schema.get("items") else "any[]"
+    if kind == "object" or "properties" in schema:
+        if not isinstance(schema.get("properties"), dict) or not schema["properties"]:
+            return "object"
+        return f"{{\n{_properties(schema, scope, depth + 1)}}}"
+    plain = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
+    return plain.get(kind, "any") if isinstance(kind, str) else "any"
+
+
+class Shape(NamedTuple):
+    """A response schema as the model reads it, and its name."""
+
+    text: str
+    name: str
+
+
+def render_schema(schema_json: bytes) -> Shape:
+    """The response schema of a request as the prompt states it: a heading, a comment, compact JSON."""
+    try:
+        given = orjson.loads(schema_json)
+    except orjson.JSONDecodeError:
+        given = None
+    if not isinstance(given, dict):
+        return Shape(schema_json.decode("utf-8", "replace"), "")
+    name = str(given.get("name") or "")
+    body = given["schema"] if isinstance(given.get("schema"), dict) else given
+    text = orjson.dumps(_slim(body, 0)).decode()
+    return Shape(f"# Response Formats\n\n## {name}\n\n{_comment(given.get('description'))}{text}", name)
+
+
+def _slim(schema: Any, depth: int) -> Any:
+    """A schema without the keywords the prompt leaves out; the names of properties are not keywords."""
+    if depth > MAX_DEPTH:
+        return schema
+    if isinstance(schema, list):
+        return [_slim(item, depth + 1) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    slim: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key == "properties" and isinstance(value, dict):
+            slim[key] = {name: _slim(inner, depth + 1) for name, inner in value.items()}
+        elif key not in SCHEMA_DROPS:
+            slim[key] = _slim(value, depth + 1)
+    return slim
+
+
+def compact(arguments: str) -> str:
+    """The JSON arguments of a tool call without white space; text that is not JSON stands as it is."""
+    try:
+        return orjson.dumps(orjson.loads(arguments)).decode()
+    except (orjson.JSONDecodeError, TypeError):
+        return arguments
+
+
+def parallel(calls: Sequence[tuple[str, str]]) -> str:
+    """Several tool calls (name, JSON arguments) of one turn as the single wrapper call the model reads or writes."""
+    uses = ",".join(f'{{"recipient_name":"functions.{name}","parameters":{compact(text)}}}' for name, text in calls)
+    return f'{{"tool_uses":[{uses}]}}'
+
+
+def last_run(text: str) -> str:
+    """The end of ``text`` from its last ASCII letter or digit on.
+
+    What follows a text can only change the tokens after its last letter or digit, because every pattern of the public
+    encodings ends a piece there when white space follows. So the cost of joining is that of joining to this end.
+    """
+    for position in range(len(text) - 1, -1, -1):
+        character = text[position]
+        if character.isascii() and character.isalnum():
+            return text[position:]
+    return text
