@@ -53,6 +53,7 @@ lock: setup-dev ## pin the versions anew (ARGS=--upgrade for newer ones)
 
 docs: setup ## write the pages that are made from the code
 	@$(BIN)/python -m pipelines.settings docs/configuration.md
+	@$(BIN)/python -m schemas.document docs/tables.md
 
 clean: ## remove the environments and all that was made
 	@rm -rf .venv .venv-bench build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

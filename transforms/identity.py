@@ -22,9 +22,7 @@ _OWN_TIME: Final = frozenset({"exact", "second"})
 _leaves: Final = operator.attrgetter(*LEAVES)
 
 
-def identify(
-    call: Call, origin: bytes, record_hash: int, default_time: int, now: int, max_future: int = HOUR
-) -> None:
+def identify(call: Call, origin: bytes, record_hash: int, default_time: int, now: int, max_future: int = HOUR) -> None:
     """Set ``call.call_key`` (16 bytes), and ``event_time`` and ``time_quality`` where the record's own do not serve.
 
     ``origin`` and ``record_hash`` (64 bits) are those of the call's batch; times are UTC microseconds. A call without
@@ -49,8 +47,8 @@ def call_key(call: Call, own_time: int, origin: bytes, record_hash: int) -> byte
     """The 16-byte key of a call; ``own_time`` is the time its record carries, 0 for none.
 
     It covers tenant, provider, the provider's id, model, content hash, usage leaves and own time; and, where there is
-    neither id nor time, the transport: ``origin``, position, item and ``record_hash``. The hashed bytes are a JSON array
-    of the fields, from which they could be read back: different calls are different bytes.
+    neither id nor time, the transport: ``origin``, position, item and ``record_hash``. The hashed bytes are a JSON
+    array of the fields, from which they could be read back: different calls are different bytes.
     """
     said: tuple[object, ...] = (
         call.tenant,
@@ -61,8 +59,10 @@ def call_key(call: Call, own_time: int, origin: bytes, record_hash: int) -> byte
         *_leaves(call),
         own_time,
     )
-    if own_time <= 0 and not call.provider_call_id:
-        said = (*said, origin.hex(), call.position, call.item, record_hash)
+    if own_time <= 0:
+        said = (*said, record_hash)
+        if not call.provider_call_id:
+            said = (*said, origin.hex(), call.position, call.item)
     try:
         data = orjson.dumps(said)
     except TypeError:  # a lone surrogate or more than 64 bits, which JSON cannot hold; `(` is never the start of JSON

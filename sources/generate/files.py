@@ -23,9 +23,7 @@ _BLOCK: Final = 256 * 1024
 _ROW_GROUP: Final = 8 * 1024 * 1024
 
 
-def write(
-    settings: GenerateSettings, folder: Path, progress: Callable[[int], None] | None = None
-) -> dict[str, Any]:
+def write(settings: GenerateSettings, folder: Path, progress: Callable[[int], None] | None = None) -> dict[str, Any]:
     """Write ``calls-YYYYMMDD-HH.<format>`` for each hour of the log, and ``truth.json``; return the truth.
 
     Hours are those in which a line is written (UTC), so a late record stands in a later file. What is written after

@@ -150,11 +150,6 @@ def litellm(call: Exchange, frame: Frame) -> Json:
     app = call.app
     failed = call.error != ""
     start, end = frame.start / 1e6, frame.start / 1e6 + call.seconds
-    messages: list[Json] = [{"role": "system", "content": call.system}]
-    messages += [
-        {"role": m["role"], "content": m["content"] if isinstance(m["content"], str) else m["content"][0]["text"]}
-        for m in call.messages
-    ]
     usage: Json = {} if failed else wire.usage_of_chat(call)
     answer: Json | None = None
     if not failed:
@@ -207,7 +202,7 @@ def litellm(call: Exchange, frame: Frame) -> Json:
         "model_group": call.model.asked,
         "model_id": None,
         "requester_ip_address": None,
-        "messages": messages,
+        "messages": _plain_messages(call),
         "response": answer,
         "model_parameters": {"temperature": 0.2, "max_tokens": call.max_tokens},
         "hidden_params": {"litellm_model_name": call.model.asked, "api_base": host, "response_cost": None},
@@ -219,6 +214,48 @@ def litellm(call: Exchange, frame: Frame) -> Json:
             "llm_provider": app.provider if failed else "",
         },
     }
+
+
+def event(call: Exchange, frame: Frame) -> Json:
+    """A record of an app that logs the project's own event (``llm-finops/call/v1``)."""
+    app = call.app
+    failed = call.error != ""
+    record: Json = {
+        "schema": "llm-finops/call/v1",
+        "id": f"msg_{call.id}",
+        "provider": app.provider,
+        "api": app.api,
+        "operation": "chat",
+        "model": call.model.answered,
+        "model_requested": call.model.asked,
+        "started_at": iso(frame.start),
+        "duration_ms": round(call.seconds * 1000, 1),
+        "status": "error" if failed else "ok",
+        "http_status": ERRORS[call.error] if failed else 200,
+        **frame.labels,
+        "attempt": frame.attempt,
+        "tags": frame.tags,
+        "max_tokens": call.max_tokens,
+        "messages": _plain_messages(call),
+    }
+    if failed:
+        record["error_type"] = call.error
+        return record
+    record["stop_reason"] = "end_turn"
+    record["output"] = [{"role": "assistant", "content": call.answer}]
+    record["usage"] = dict(zip(LEAVES[:5], facts(call, frame).leaves, strict=False))
+    return record
+
+
+def _plain_messages(call: Exchange) -> list[Json]:
+    """System prompt and messages of text as plain role and content, whatever interface they were made for."""
+    messages: list[Json] = [{"role": "system", "content": call.system}]
+    for message in call.messages:
+        content = message["content"]
+        messages.append(
+            {"role": message["role"], "content": content if isinstance(content, str) else content[0]["text"]}
+        )
+    return messages
 
 
 BROKEN: Final = {
@@ -233,8 +270,11 @@ BROKEN: Final = {
 """How a record can be broken, and the dead-letter reason (``schemas.reasons``) that says so."""
 
 
-def break_record(kind: str, value: bytes, record: Json, at: float) -> bytes:
-    """A record damaged in one of the ways of ``BROKEN``. ``value`` is ``record`` as JSON, ``at`` where, 0 to 1."""
+def break_record(kind: str, value: bytes, record: Json, start: int, at: float) -> bytes:
+    """A record damaged in one of the ways of ``BROKEN``. ``value`` is ``record`` as JSON.
+
+    ``start`` is the time of the call, ``at`` how far into the record it is cut (0 to 1).
+    """
     if kind == "cut_json":
         return value[: 2 + int(at * (len(value) - 3))]
     if kind == "invalid_utf8":
@@ -243,7 +283,7 @@ def break_record(kind: str, value: bytes, record: Json, at: float) -> bytes:
     if kind == "nan":
         return b'{"duration_ms":NaN,' + value[1:]
     if kind == "not_an_object":
-        return b"[" + value + b"]"
+        return orjson.dumps(len(value))
     if kind == "missing_fields":
         return orjson.dumps({k: v for k, v in record.items() if k not in ("request", "response")})
     if kind == "negative_tokens":
@@ -251,13 +291,13 @@ def break_record(kind: str, value: bytes, record: Json, at: float) -> bytes:
         usage = {"prompt_tokens": -7, "completion_tokens": 3, "total_tokens": -4}
         message = {"role": "assistant", "content": "Done."}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        body = {"id": "chatcmpl-negative", "object": "chat.completion", "created": 1772409600, "model": model,
+        body = {"id": "chatcmpl-negative", "object": "chat.completion", "created": start // 1_000_000, "model": model,
                 "choices": [choice], "usage": usage}  # fmt: skip
         asked = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Is it done?"}]}
         url = "https://api.openai.com/v1/chat/completions"
-        return orjson.dumps({"started_at": record.get("started_at", "2026-03-02T00:00:00Z"), "url": url, "status": 200,
+        return orjson.dumps({"started_at": iso(start), "url": url, "status": 200,
                              "stream": False, "request": asked, "response": body})  # fmt: skip
-    return orjson.dumps({"ts": record.get("started_at"), "severity": "INFO", "msg": "worker heartbeat", "queue": 12})
+    return orjson.dumps({"ts": iso(start), "severity": "INFO", "msg": "worker heartbeat", "queue": 12})
 
 
 def iso(time: int) -> str:

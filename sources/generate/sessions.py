@@ -58,8 +58,8 @@ class Session:
     """A user's request or conversation, or an agent's run, from its first call to its last."""
 
     __slots__ = (
-        "app", "assistants", "attempt", "environment", "key", "language", "last_prompt", "last_time", "messages",
-        "pool", "prefix", "question", "tokens", "trace", "turn", "turns", "user",
+        "app", "assistants", "attempt", "embedded", "environment", "key", "language", "last_prompt", "last_time",
+        "messages", "pool", "prefix", "question", "tokens", "trace", "turn", "turns", "user",
     )  # fmt: skip
 
     def __init__(self, app: App, rng: random.Random, languages: float) -> None:
@@ -74,7 +74,7 @@ class Session:
         self.language = _LANGUAGES[int(draw() * len(_LANGUAGES))] if foreign else "en"
         self.pool: Pool = pool(self.language)
         self.messages: list[Json] = []
-        self.question = Text("", 0, 0)
+        self.question = self.embedded = Text("", 0, 0)
         self.tokens = 0
         self.assistants = 0
         self.turn = 0
@@ -146,7 +146,15 @@ def _ask(session: Session, rng: random.Random) -> None:
         return  # the tool's answer was added with the call it belongs to
     if session.turn > 0:
         session.trace = f"{rng.getrandbits(128):032x}"
-    question = compose(session.pool, rng, lengths.question(rng, app.question))
+    asked = lengths.question(rng, app.question)
+    if app.workload == "rag":
+        # The same sentences are embedded first, and counted there with another table.
+        words = pool("en")
+        start, number = int(rng.random() * words.size), min(1 + int(asked / words.mean_tokens), words.size)
+        question = words.run(start, number)
+        session.embedded = embedding_pool().run(start, number)
+    else:
+        question = compose(session.pool, rng, asked)
     session.question = question
     if app.context:
         words = pool("en")
@@ -337,15 +345,13 @@ def _following(
 
 def _side_call(session: Session, side: App, now: int, rng: random.Random) -> Attempt:
     """A call that goes with the user's question and that the user never sees: its embedding, or a judge's verdict."""
-    question = session.question
     call = Exchange(side, side.model, f"{rng.getrandbits(116):029x}", now // 1_000_000, 0.05 + 0.1 * rng.random(),
                     "", [], max_tokens=16)  # fmt: skip
     if side.workload == "embed":
-        # The index knows English only: the question is embedded as its English rendering.
-        text = compose(embedding_pool(), rng, max(question.tokens, 10))
-        call.inputs = [text.text]
-        call.prompt_tokens = text.tokens
+        call.inputs = [session.embedded.text]
+        call.prompt_tokens = session.embedded.tokens
     else:
+        question = session.question
         version = _prompt(side.name, side.feature, FIRST_VERSION, 0, False)
         call.system = version.system.text
         call.messages = [wire.said(side.api, "user", question.text)]

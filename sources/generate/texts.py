@@ -87,8 +87,8 @@ def embedding_pool() -> Pool:
 
 def compose(pool_: Pool, rng: random.Random, tokens: float) -> Text:
     """A text of about ``tokens`` tokens (at least one sentence): two runs of sentences in one paragraph each."""
-    number = max(1, round(tokens / pool_.mean_tokens))
     draw = rng.random
+    number = max(1, int(tokens / pool_.mean_tokens + draw()))
     size = pool_.size
     if number == 1:
         return pool_.run(int(draw() * size), 1)

@@ -13,7 +13,7 @@ import orjson
 from sources.generate import clock
 from sources.generate.fleet import APPS, App
 from sources.generate.incidents import Active, place, volume_factor
-from sources.generate.records import BROKEN, Frame, Record, break_record, facts, http_pair, litellm
+from sources.generate.records import BROKEN, Frame, Record, break_record, event, facts, http_pair, litellm
 from sources.generate.sessions import Attempt, Session, advance
 from sources.generate.settings import HOUR, GenerateSettings
 
@@ -28,6 +28,9 @@ def generate(settings: GenerateSettings) -> Iterator[Record]:
     Sessions that are open at the end of the span are finished.
     """
     return _Traffic(settings).records()
+
+
+_LOGGERS: Final = {"http": http_pair, "litellm": litellm, "event": event}
 
 
 class _Traffic:
@@ -116,14 +119,15 @@ class _Traffic:
             if draw() < settings.secrets:
                 frame.secret = f"{self._rng.getrandbits(96):024x}"
                 marks.append("secret")
-        record = litellm(call, frame) if app.via == "litellm" else http_pair(call, frame)
+        record = _LOGGERS[app.via](call, frame)
         value = orjson.dumps(record)
         truth = facts(call, frame)
         written = attempt.start + int(call.seconds * 1e6)
         if draw() < settings.broken:
             kinds = list(BROKEN) if app.via == "http" else [k for k in BROKEN if k != "missing_fields"]
             kind = kinds[int(draw() * len(kinds))]
-            self._put(Record(written, "broken", break_record(kind, value, record, draw()), truth, (kind,)))
+            value = break_record(kind, value, record, attempt.start, draw())
+            self._put(Record(written, "broken", value, truth, (kind,)))
             return
         if draw() < settings.late:
             # Hours late, as from an agent that was cut off: between ten minutes and six hours.

@@ -63,10 +63,7 @@ ADVICE: Final = Grammar(
         "|For every request|Unless told otherwise"
         "|In regulated countries|When figures are involved|As a rule|Never forget to"
     ),
-    _cut(
-        "check|quote|explain|summarise|refer to|respect|translate"
-        "|verify|list|mention|compare|repeat|protect|prefer"
-    ),
+    _cut("check|quote|explain|summarise|refer to|respect|translate|verify|list|mention|compare|repeat|protect|prefer"),
     _cut(
         "the source document by its title"
         "|amounts in the currency of the account|personal data of other customers"
@@ -94,8 +91,7 @@ OTHERS: Final[dict[str, Grammar]] = {
             "|die Zugangsberechtigung|den Kündigungstermin"
         ),
         _cut(
-            "seit letzter Woche|ohne Angabe von Gründen"
-            "|bis zum Monatsende|trotz mehrfacher Rückfrage|laut Abschnitt #"
+            "seit letzter Woche|ohne Angabe von Gründen|bis zum Monatsende|trotz mehrfacher Rückfrage|laut Abschnitt #"
         ),
     ),
     "fr": Grammar(

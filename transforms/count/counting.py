@@ -28,7 +28,6 @@ from transforms.count.cache import LONG_TEXT, Budget, Entry, Space, utf8
 from transforms.count.families import Family, family
 from transforms.count.messages import (
     HISTORY,
-    MIXED,
     RESPONSES,
     RESULT,
     SYSTEM,
@@ -71,7 +70,7 @@ class Counter:
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings or Settings()
         self._budget = Budget(self._settings.cache_bytes)
-        self._spaces: dict[tuple[str, Family, bool], Space] = {}
+        self._spaces: dict[tuple[str, str, bool], Space] = {}
 
     def count(self, call: Call) -> None:
         """Fill the counted and by-role fields and ``content_hash`` of ``call``, and drop ``call.content``.
@@ -90,6 +89,8 @@ class Counter:
         unseen = not content.complete
         if content.prompt or content.tools_json or content.token_inputs:
             unseen |= _input(call, content, kind, space, trail)
+        else:
+            trail += (b"S", space.digest(content.schema_json))
         trail.append(b"A")
         if content.output:
             unseen |= _output(call, content, kind, space, trail)
@@ -103,14 +104,14 @@ class Counter:
             _stand_in(call, kind)
 
     def _space(self, tenant: str, kind: Family, responses: bool) -> Space:
-        found = self._spaces.get((tenant, kind, responses))
+        found = self._spaces.get((tenant, kind.name, responses))
         if found is None:
             if len(self._spaces) >= _MAX_SPACES:  # more tenants than can be remembered at once: start afresh
                 self._spaces.clear()
                 self._budget = Budget(self._settings.cache_bytes)
             key = hashlib.blake2b(utf8(tenant), digest_size=32, key=self._settings.hash_key, person=b"tenant").digest()
             found = Space(self._budget, tokenizer(kind.tokenizer).count, key)
-            self._spaces[tenant, kind, responses] = found
+            self._spaces[tenant, kind.name, responses] = found
         return found
 
 
@@ -128,6 +129,8 @@ def _message(message: Message, kind: Family, responses: bool, space: Space) -> C
 def _input(call: Call, content: Content, kind: Family, space: Space, trail: list[bytes]) -> bool:
     """Count the prompt; say whether something in it could not be counted."""
     responses = call.api == RESPONSES
+    tokens, sizes, messages = [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]
+    digests: tuple[list[bytes], ...] = ([], [], [], [])
     young = space.young
     counted: list[Counted] = []
     for message in content.prompt:
@@ -136,67 +139,72 @@ def _input(call: Call, content: Content, kind: Family, space: Space, trail: list
             one = _message(message, kind, responses, space)
             young = space.young  # a full generation may have been replaced
         counted.append(one)
-    # Column by column, because a long history is where the time goes.
-    sides, texts, calls, around, lengths, hashes, trails, called, unnamed, media, hidden, results = (
-        list(zip(*counted, strict=True))[:12] if counted else ((),) * 12
-    )
-    trail += trails
-    framing = kind.reply + sum(around)
-    unseen = any(hidden)
-    call.media_parts += sum(media)
-    tokens, sizes = [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]
-    digests: tuple[list[bytes], ...] = ([], [], [], [], [])
-    first, last = _last_turn(sides)
-    turn = slice(first, last + 1)
-    for side, text, size, digest in zip(sides, texts, lengths, hashes, strict=True):
+    first, last = _last_turn([one.side for one in counted])
+    trip = 0
+    if content.tools_json:
+        trip = kind.responses_trip if responses else kind.round_trip if call.api == "openai.chat" else 0
+    framing, media = kind.reply, 0
+    unseen = after_calls = False
+    open_calls: list[str] = []
+    for index, one in enumerate(counted):
+        side, text, calls, around, size, digest, said, called, unnamed, has_media, hidden, results, only_calls, _ = one
+        trail.append(said)
+        if results is not None:
+            tokens[RESULT] += results[0]
+            sizes[RESULT] += results[1]
+            digests[RESULT].append(results[2])
+            messages[RESULT] += 1
+        if side == USER and not first <= index <= last:
+            side = HISTORY
         tokens[side] += text
         sizes[side] += size
-        digests[side].append(digest)
-    messages = [len(side) for side in digests]
-    if MIXED in sides:
-        for tool_tokens, tool_size, digest in filter(None, results):
-            tokens[RESULT] += tool_tokens
-            sizes[RESULT] += tool_size
-            digests[RESULT].append(digest)
-            messages[RESULT] += 1
-    # Of what users said, the last turn is theirs and the rest is history, in the order it was said.
-    user_tokens, user_size = sum(texts[turn]), sum(lengths[turn])
-    tokens[HISTORY] += tokens[USER] + tokens[MIXED] - user_tokens + sum(calls)
-    sizes[HISTORY] += sizes[USER] + sizes[MIXED] - user_size
-    messages[HISTORY] += messages[USER] + messages[MIXED] - (last + 1 - first)
-    if messages[HISTORY] > len(digests[HISTORY]):
-        digests[HISTORY][:] = [
-            digest
-            for index, (side, digest) in enumerate(zip(sides, hashes, strict=True))
-            if side == HISTORY or (side >= USER and not first <= index <= last)
-        ]
-    tokens[USER], sizes[USER], messages[USER], digests[USER][:] = user_tokens, user_size, last + 1 - first, hashes[turn]
-    if any(called):
-        trip = 0
-        if content.tools_json:
-            trip = kind.responses_trip if responses else kind.round_trip if call.api == "openai.chat" else 0
-        framing += trip * sum(map(bool, called))
-        if responses or any(unnamed):
-            framing += _by_order(counted, trip if responses else 0, responses, space)
+        messages[side] += 1
+        if digest:
+            digests[side].append(digest)
+        framing += around
+        if called:
+            tokens[HISTORY] += calls
+            if responses and only_calls and after_calls:
+                framing -= 5  # one more call of the same turn
+                open_calls += called
+            else:
+                framing += trip
+                open_calls = list(called)
+        elif unnamed or side == RESULT:  # it answers the next call of the last turn of calls
+            told = open_calls.pop(0) if open_calls else ""
+            if unnamed and told:
+                framing += space.text(told).tokens
+        after_calls = only_calls
+        media += has_media
+        unseen |= hidden
     tokens[USER] += content.token_inputs
     tools_around = _tools(call, content, counted, kind, space, trail)
     framing = framing + tools_around if call.operation in _CHAT else 0
+    call.media_parts += media
     scaled, hashed = kind.scaled, space.together
-    call.system_messages, call.system_bytes = messages[SYSTEM], sizes[SYSTEM]
-    call.system_tokens = scaled(tokens[SYSTEM])
-    call.history_messages, call.history_bytes = messages[HISTORY], sizes[HISTORY]
-    call.history_tokens = scaled(tokens[HISTORY])
-    call.tool_result_messages, call.tool_result_bytes = messages[RESULT], sizes[RESULT]
-    call.tool_result_tokens = scaled(tokens[RESULT])
-    call.user_messages, call.user_bytes, call.user_tokens = messages[USER], sizes[USER], scaled(tokens[USER])
-    call.tools_tokens = scaled(call.tools_tokens)
-    call.system_hash, call.history_hash = _bits(hashed(digests[SYSTEM])), _bits(hashed(digests[HISTORY]))
-    call.tool_result_hash, call.user_hash = _bits(hashed(digests[RESULT])), _bits(hashed(digests[USER]))
+    total = call.tools_tokens = scaled(call.tools_tokens)
+    if messages[SYSTEM]:
+        call.system_messages, call.system_bytes = messages[SYSTEM], sizes[SYSTEM]
+        call.system_tokens = scaled(tokens[SYSTEM])
+        call.system_hash = _bits(hashed(digests[SYSTEM]))
+        total += call.system_tokens
+    if messages[HISTORY]:
+        call.history_messages, call.history_bytes = messages[HISTORY], sizes[HISTORY]
+        call.history_tokens = scaled(tokens[HISTORY])
+        call.history_hash = _bits(hashed(digests[HISTORY]))
+        total += call.history_tokens
+    if messages[RESULT]:
+        call.tool_result_messages, call.tool_result_bytes = messages[RESULT], sizes[RESULT]
+        call.tool_result_tokens = scaled(tokens[RESULT])
+        call.tool_result_hash = _bits(hashed(digests[RESULT]))
+        total += call.tool_result_tokens
+    if messages[USER] or tokens[USER]:
+        call.user_messages, call.user_bytes, call.user_tokens = messages[USER], sizes[USER], scaled(tokens[USER])
+        call.user_hash = _bits(hashed(digests[USER]))
+        total += call.user_tokens
     if call.operation in _CHAT:
         framing = max(0, scaled(framing) + kind.offset)
-    call.counted_input = framing + (
-        call.system_tokens + call.tools_tokens + call.history_tokens + call.tool_result_tokens + call.user_tokens
-    )
+    call.counted_input = total + framing
     return unseen
 
 
@@ -216,8 +224,9 @@ def _tools(
         call.tools_count, call.tools_bytes = entry.items, entry.size
         digests.append(entry.digest)
         trail += (b"F", entry.digest)
-        if content.tool_choice not in _CHOICES and not responses:
-            framing += 7 + space.text(content.tool_choice).tokens
+        choice = content.tool_choice
+        if choice.lower() not in _CHOICES and not responses and utf8(choice) in tools_json:
+            framing += 7 + space.text(choice).tokens
         if tools and call.api == "openai.chat":
             framing += kind.preamble
     if schema_json:
@@ -291,38 +300,15 @@ def _output(call: Call, content: Content, kind: Family, space: Space, trail: lis
     return unseen
 
 
-def _by_order(counted: Sequence[Counted], trip: int, responses: bool, space: Space) -> int:
-    """What framing changes by the order of messages.
-
-    A result that does not name its tool answers the next call of the last turn of calls; the name costs tokens. On the
-    Responses API calls that follow each other are one turn, at whose start and end ``trip`` and 5 tokens are spent.
-    """
-    framing = 0
-    open_calls: list[str] = []
-    after_calls = False
-    for one in counted:
-        if one.called:
-            if responses and one.only_calls and after_calls:
-                framing -= 5 + trip
-                open_calls += one.called
-            else:
-                open_calls = list(one.called)
-        elif one.side == RESULT or one.unnamed:
-            told = open_calls.pop(0) if open_calls else ""
-            framing += space.text(told).tokens if one.unnamed else 0
-        after_calls = one.only_calls
-    return framing
-
-
 def _last_turn(sides: Sequence[int]) -> tuple[int, int]:
-    """First and last index of the last run of user messages that say something; (0, -1) where there is none."""
+    """First and last index of the last run of user messages; (0, -1) where there is none."""
     last = len(sides) - 1
-    while last >= 0 and sides[last] < USER:
+    while last >= 0 and sides[last] != USER:
         last -= 1
     if last < 0:
         return 0, -1
     first = last
-    while first > 0 and sides[first - 1] >= USER:
+    while first > 0 and sides[first - 1] == USER:
         first -= 1
     return first, last
 
@@ -330,7 +316,7 @@ def _last_turn(sides: Sequence[int]) -> tuple[int, int]:
 def _tool_set(tools_json: bytes, space: Space) -> Entry:
     rendered = rules.render_tools(tools_json)
     tokens = max(0, space.once(rendered.text).tokens - rendered.discount) if rendered.text else 0
-    return Entry(tokens, space.digest(tools_json), len(tools_json), rendered.count)
+    return Entry(tokens, space.digest(tools_json), len(tools_json), rendered.tools)
 
 
 def _schema(schema_json: bytes, space: Space) -> Entry:

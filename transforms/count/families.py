@@ -64,14 +64,22 @@ class Family(NamedTuple):
 
 _GPT4: Final = Family("gpt-4", "cl100k_base", True, images=Tiles(85, 170))
 _GPT4O: Final = Family("gpt-4o", "o200k_base", True, images=Tiles(85, 170))
-_O: Final = Family(
-    "o-series", "o200k_base", True, reply=2, round_trip=3, responses_tools=-3, responses_trip=4, tools_apart=True, schema_named=False, hidden_reasoning=True,
-    images=Tiles(75, 150),
-)  # fmt: skip
-_GPT5: Final = Family(
-    "gpt-5", "o200k_base", True, reply=2, assistant=2, preamble=81, round_trip=6, responses_tools=0, responses_trip=4, tools_apart=True, schema_named=False,
-    hidden_reasoning=True, text_close=9, call_close=16, responses_close=-3, images=Tiles(70, 140),
-)  # fmt: skip
+_REASONING: Final = Family(
+    "", "o200k_base", True, reply=2, responses_trip=4, tools_apart=True, schema_named=False, hidden_reasoning=True
+)
+_O: Final = _REASONING._replace(name="o-series", round_trip=3, responses_tools=-3, images=Tiles(75, 150))
+_GPT5: Final = _REASONING._replace(
+    name="gpt-5",
+    assistant=2,
+    preamble=81,
+    round_trip=6,
+    responses_tools=0,
+    text_close=9,
+    call_close=16,
+    responses_close=-3,
+    images=Tiles(70, 140),
+)
+_GPT54: Final = _GPT5._replace(name="gpt-5.4", responses_close=-5, images=Patches(1000, 2500))
 _EMBEDDING: Final = Family("embedding", "cl100k_base", True)
 
 
@@ -88,10 +96,11 @@ _RULES: Final[tuple[tuple[str, Family], ...]] = (  # the first match wins
     (r"gpt-?4o|chatgpt-4o|gpt-4\.[15]|gpt-audio|gpt-realtime|computer-use", _GPT4O),
     (r"o4-mini", _O._replace(name="o4-mini", images=Patches(1720))),
     (r"(^|-)o\d+(-|$)|codex-mini", _O),
-    (r"gpt-5\.4-(mini|nano)", _GPT5._replace(name="gpt-5.4-mini", preamble=82, responses_close=-5, images=Patches(1620))),
+    (r"gpt-5\.[4-9]-mini", _GPT54._replace(name="gpt-5.4-mini", preamble=82, images=Patches(1620))),
+    (r"gpt-5\.[4-9]-nano", _GPT54._replace(name="gpt-5.4-nano", preamble=82, images=Patches(2460))),
     (r"gpt-5(\.\d+)?-mini", _GPT5._replace(name="gpt-5-mini", images=Patches(1620))),
     (r"gpt-5(\.\d+)?-nano", _GPT5._replace(name="gpt-5-nano", images=Patches(2460))),
-    (r"gpt-5\.[4-9]", _GPT5._replace(name="gpt-5.4", responses_close=-5, images=Patches(1000, 2500))),
+    (r"gpt-5\.[4-9]", _GPT54),
     (r"gpt-[5-9]|codex", _GPT5),
     (r"gpt-3\.?5|gpt-4(-|$)|davinci|babbage-002", _GPT4),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -14,19 +15,22 @@ SYSTEM: Final = 0
 HISTORY: Final = 1
 RESULT: Final = 2
 USER: Final = 3
-MIXED: Final = 4
-"""Tool results and something said in one message, as the Anthropic and Gemini formats have it: a user's turn."""
 
 RESPONSES: Final = "openai.responses"
+
+_SIDES: Final = {"system": SYSTEM, "developer": SYSTEM, "assistant": HISTORY, "tool": RESULT, "user": USER}
+_NO_NAME: Final = bytes(4)
+_TAGS: Final = {"text": b"T", "call": b"C", "result": b"R", "reasoning": b"K"}
 
 
 class Counted(NamedTuple):
     """A message as counted for one family.
 
     ``side``: whose it is (``SYSTEM`` …). ``text`` and ``calls`` are tokens of what was said and of tool calls,
-    ``framing`` those of the markers around. ``results`` tells the same of tool results for a ``MIXED`` message.
-    ``called`` names the tools it calls, ``unnamed`` counts results that do not name theirs. ``digest`` stands for its
-    texts, ``trail`` for all it says; ``unseen``: something in it could not be counted; ``size`` is in bytes.
+    ``framing`` those of the markers around; ``size`` is in bytes. ``digest`` stands for its texts, ``trail`` for all
+    it says. ``called`` names the tools it calls; ``unnamed``: the tool it is a result of is not named. ``unseen``:
+    something in it could not be counted. ``results`` is set where tool results stand beside something said, as the
+    Anthropic and Gemini formats have it: their tokens, bytes and digest, which are in none of the other figures.
     """
 
     side: int
@@ -37,7 +41,7 @@ class Counted(NamedTuple):
     digest: bytes
     trail: bytes
     called: tuple[str, ...]
-    unnamed: int
+    unnamed: bool
     media: int
     unseen: bool
     results: tuple[int, int, bytes] | None
@@ -48,15 +52,21 @@ class Counted(NamedTuple):
 def count_message(message: Message, kind: Family, responses: bool, space: Space) -> Counted:
     """Count ``message`` as ``kind`` of model reads it; ``responses``: on the Responses API."""
     role, parts, name = message
-    side = USER if role == "user" else RESULT if role == "tool" else HISTORY
-    if role in ("system", "developer"):
-        side = SYSTEM
-    trail = [b"M", framed(utf8(role)), framed(utf8(name)), len(parts).to_bytes(4, "big")]
+    side = _SIDES.get(role, HISTORY)
+    head = _head(role, name, len(parts))
+    if len(parts) == 1 and parts[0].kind == "text" and side != RESULT and not name and not parts[0].name:
+        entry = space.once(parts[0].text)
+        around = kind.message + (kind.assistant if role == "assistant" else 0)
+        said_so = head + b"T" + entry.digest + _NO_NAME
+        return Counted(
+            side, entry.tokens, 0, around, entry.size, entry.digest, said_so, (), False, 0, False, None, False, 0
+        )
+    trail = [head]
     digests: list[bytes] = []
     result_digests: list[bytes] = []
     calls: list[tuple[str, str]] = []
-    text = reasoning = framing = size = result_size = result_tokens = unnamed = media = results = 0
-    said = unseen = False
+    text = reasoning = framing = size = result_size = result_tokens = media = results = 0
+    said = unseen = unnamed = False
     for part in parts:
         if part.kind == "media":
             media += 1
@@ -64,9 +74,10 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
             tokens = image_tokens(kind.images, part.media) if part.media is not None else None
             unseen |= tokens is None
             text += tokens or 0
-            trail.append(_media_bytes(part.media))
+            trail += (b"I", framed(utf8(part.name)), _media_bytes(part.media))
             continue
         entry = space.once(part.text)
+        trail += (_TAGS.get(part.kind, b"?"), entry.digest, framed(utf8(part.name)))
         if part.kind == "result" or (side == RESULT and part.kind == "text"):
             if not results:
                 called = part.name or name
@@ -76,18 +87,15 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
             result_tokens += entry.tokens
             result_size += entry.size
             result_digests.append(entry.digest)
-            trail += (b"R", entry.digest, framed(utf8(part.name)))
             continue
         size += entry.size
         digests.append(entry.digest)
         if part.kind == "call":
             calls.append((part.name, part.text))
-            trail += (b"C", entry.digest, framed(utf8(part.name)))
         else:
             text += entry.tokens
             reasoning += entry.tokens if part.kind == "reasoning" else 0
             said |= part.text != ""
-            trail += (b"K" if part.kind == "reasoning" else b"T", entry.digest)
     called_tokens = 0
     if calls:
         called_tokens = call_tokens(calls, space, responses)
@@ -102,14 +110,18 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
         side, text, size, digests = RESULT, text + result_tokens, size + result_size, digests + result_digests
         result_tokens = result_size = 0
         result_digests = []
-    elif results:
-        side = MIXED
     return Counted(
         side, text, called_tokens, framing, size, space.together(digests), b"".join(trail),
         tuple(called for called, _ in calls), unnamed, media, unseen,
         (result_tokens, result_size, space.together(result_digests)) if result_digests else None,
         bool(calls) and not said, reasoning,
     )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=4096)
+def _head(role: str, name: str, parts: int) -> bytes:
+    """The start of a message in the content hash: role, name and number of parts."""
+    return b"M" + framed(utf8(role)) + framed(utf8(name)) + parts.to_bytes(4, "big")
 
 
 def call_tokens(calls: Sequence[tuple[str, str]], space: Space, apart: bool) -> int:
@@ -121,11 +133,11 @@ def call_tokens(calls: Sequence[tuple[str, str]], space: Space, apart: bool) -> 
 
 def framed(data: bytes) -> bytes:
     """``data`` with its length before it, so that a sequence of such can be taken apart in one way only."""
-    return len(data).to_bytes(8, "big") + data
+    return len(data).to_bytes(4, "big") + data
 
 
 def _media_bytes(media: Media | None) -> bytes:
-    return b"I" + framed(repr(tuple(media) if media is not None else ()).encode("utf-8", "backslashreplace"))
+    return framed(repr(tuple(media) if media is not None else ()).encode("utf-8", "backslashreplace"))
 
 
 def spoken(parts: Sequence[Part]) -> int:

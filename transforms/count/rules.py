@@ -25,7 +25,7 @@ class Rendered(NamedTuple):
 
     text: str
     discount: int
-    count: int
+    tools: int
 
 
 def render_tools(tools_json: bytes) -> Rendered:

@@ -9,6 +9,7 @@ time.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import importlib.resources
@@ -67,7 +68,7 @@ PROBES: Final = (
     ("Hello, world! It's 12345.67 o'clock; we'LL see.", {"o200k_base": 18, "cl100k_base": 19}),
     ("<|endoftext|><|im_start|>", {"o200k_base": 12, "cl100k_base": 12}),
     ("  \n\n\t x\r\n\r\n   ", {"o200k_base": 5, "cl100k_base": 5}),
-    ("naïve café – «Привет» 你好,世界 ﷽ ไทย", {"o200k_base": 17, "cl100k_base": 24}),
+    ("naïve café - «Привет» 你好,世界 ﷽ ไทย", {"o200k_base": 17, "cl100k_base": 24}),
     ("👩\u200d👩\u200d👧\ufe0f🇩🇪e\u0301", {"o200k_base": 15, "cl100k_base": 22}),
     ("-" * 100 + "a" * 50 + "\x00\x07", {"o200k_base": 11, "cl100k_base": 11}),
     ('{"camelCaseHTTPServer":["a1B2c3==",null,-1.5e+10]}', {"o200k_base": 23, "cl100k_base": 23}),
@@ -195,10 +196,8 @@ def _folders() -> list[Path]:
     if told := os.environ.get("TIKTOKEN_CACHE_DIR"):
         folders.append(Path(told))
     cache = os.environ.get("XDG_CACHE_HOME")
-    try:
+    with contextlib.suppress(RuntimeError):  # a user without a home
         folders.append((Path(cache) if cache else Path.home() / ".cache") / "llm-finops" / "tiktoken")
-    except RuntimeError:  # a user without a home
-        pass
     folders.append(Path(tempfile.gettempdir()) / f"llm-finops-tiktoken-{os.getuid()}")
     return folders
 

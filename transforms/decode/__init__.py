@@ -1,7 +1,16 @@
 """Log records of any known format to canonical calls. See ``registry`` for how to add a format."""
 
-from transforms.decode.driver import DecodeSettings, decode_batch, decode_record
-from transforms.decode.registry import Format, formats, table
-from transforms.decode.values import Skip, Undecodable
+from transforms.decode.batch import DecodeSettings, decode_batch
+from transforms.decode.errors import Skipped, Undecodable
+from transforms.decode.registry import FORMATS, Format, decode_record, format_table
 
-__all__ = ["DecodeSettings", "Format", "Skip", "Undecodable", "decode_batch", "decode_record", "formats", "table"]
+__all__ = [
+    "FORMATS",
+    "DecodeSettings",
+    "Format",
+    "Skipped",
+    "Undecodable",
+    "decode_batch",
+    "decode_record",
+    "format_table",
+]

@@ -1,213 +1,385 @@
-"""Vendors' usage objects to disjoint leaves. Vendors disagree on what includes what; each rule names its vendor.
+"""Vendors' usage objects to the disjoint leaves of ``schemas.call.LEAVES``.
 
-A leaf that would come out negative is a contradiction in the record: it is flagged, the usage is ``inconsistent``, and
-the part that was said to be inside is kept while the rest is 0, so that nothing reported is billed twice.
+What the emitters mean by their figures, found in recorded traffic:
+
+============================  ===========================  ============================
+emitter                       input includes cached        output includes reasoning
+============================  ===========================  ============================
+OpenAI, Azure, OpenRouter     yes, reads and writes        yes
+xAI                           yes                          no; the total holds both
+Gemini behind an OpenAI URL   yes                          hidden: only in the total
+Anthropic                     no                           yes
+Bedrock Converse              no                           yes
+Gemini, Vertex                yes; not tool-use prompts    no
+============================  ===========================  ============================
+
+Every function writes on the call it is given, and nothing else. A part that exceeds its whole is kept as reported, what
+remains of the whole is 0, and the call is flagged and ``inconsistent``. Impossible values raise ``Undecodable``.
 """
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN, Decimal
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 from schemas.call import Call
-from transforms.decode.values import mapping, sequence, tokens, whole
+from transforms.decode.values import MAX_COUNT, count, mapping, pico_dollars, sequence
 
-PICO: Final = 10**12
+XAI_TICK: Final = Decimal(100)
+"""xAI reports costs in ticks of 10⁻¹⁰ dollars: 100 pico-dollars."""
+
+_Json = Mapping[str, Any]
 
 
-def openai(call: Call, usage: dict[str, Any]) -> None:
-    """Chat, Responses, embeddings and the many that speak like them: totals include their details.
+def inconsistent(call: Call, flag: str) -> None:
+    """The vendor's figures contradict each other."""
+    call.flag(flag)
+    call.usage_quality = "inconsistent"
 
-    ``prompt_tokens`` includes cached, written, audio and image tokens; ``completion_tokens`` includes reasoning, but for
-    vendors that hide it: Gemini's compatible endpoint and xAI's chat add it to the total only.
-    """
-    responses = "input_tokens" in usage or "output_tokens" in usage
-    given, made = ("input_tokens", "output_tokens") if responses else ("prompt_tokens", "completion_tokens")
-    total_in, total_out, total = tokens(usage, given), tokens(usage, made), tokens(usage, "total_tokens")
-    if total_in is None and total_out is None:
-        if total is None:
-            return
-        total_in = total  # embeddings of some vendors report only a total
-    inside = mapping(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
-    outside = mapping(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
-    cached = tokens(inside, "cached_tokens")
-    if cached is None:  # DeepSeek, Mistral and others spell it at the top
-        for name in ("prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens"):
-            if (cached := tokens(usage, name)) is not None:
-                break
-    written = tokens(inside, "cache_write_tokens")
-    audio_in, image_in = tokens(inside, "audio_tokens"), tokens(inside, "image_tokens")
-    reasoning = tokens(outside, "reasoning_tokens")
-    audio_out, image_out = tokens(outside, "audio_tokens"), tokens(outside, "image_tokens")
-    hidden = (total or 0) - (total_in or 0) - (total_out or 0)
-    visible_total = total_out
-    if total is not None and hidden > 0:
-        if reasoning == hidden or (not reasoning and _hides_reasoning(call)):
-            visible_total, reasoning = (total_out or 0) + hidden, hidden
+
+def _begin(call: Call, vendor_input: int | None, vendor_output: int | None, total: int | None) -> None:
+    call.vendor_input = vendor_input
+    call.vendor_output = vendor_output
+    call.vendor_total = total
+    call.usage_source = "vendor"
+    if not call.usage_quality:
+        call.usage_quality = "ok"
+
+
+def _first(usage: _Json, *names: str) -> int | None:
+    for each in names:
+        value = usage.get(each)
+        if value is not None:
+            return count(value, f"usage.{each}")
+    return None
+
+
+def _part(details: _Json, field: str) -> int | None:
+    value = details.get(field)
+    if value.__class__ is int and 0 <= value <= MAX_COUNT:  # type: ignore[operator]
+        return value  # type: ignore[no-any-return]
+    return None if value is None else count(value, f"usage details {field}")
+
+
+def openai(call: Call, usage: _Json) -> None:
+    """Chat, completions, embeddings, Responses, images: ``prompt_tokens`` or ``input_tokens``, parts in details."""
+    get = usage.get
+    prompt = count(get("prompt_tokens"), "usage.prompt_tokens")
+    if prompt is None:
+        prompt = count(get("input_tokens"), "usage.input_tokens")
+    output = count(get("completion_tokens"), "usage.completion_tokens")
+    if output is None:
+        output = count(get("output_tokens"), "usage.output_tokens")
+    total = count(get("total_tokens"), "usage.total_tokens")
+    if call.operation in ("embedding", "rerank"):
+        prompt = total if prompt is None else prompt
+        output = output or 0
+    if prompt is None and output is None:
+        if total is not None:
+            _begin(call, None, None, total)
+            call.usage_quality = "partial"
+        return
+    _begin(call, prompt, output, total)
+    if prompt is None or output is None:
+        call.usage_quality = "partial"
+
+    details = mapping(get("prompt_tokens_details") or get("input_tokens_details"))
+    read = _part(details, "cached_tokens")
+    if read is None:
+        read = _first(
+            usage, "prompt_cache_hit_tokens", "cache_read_input_tokens", "num_cached_tokens", "cached_tokens"
+        )
+    write = _part(details, "cache_write_tokens")
+    if write is None:
+        write = _part(details, "cache_creation_tokens")
+        if write is None:
+            write = count(get("cache_creation_input_tokens"), "usage.cache_creation_input_tokens")
+    audio = _part(details, "audio_tokens") or 0
+    image = _part(details, "image_tokens") or 0
+    details = mapping(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
+    reasoning = _part(details, "reasoning_tokens")
+    if reasoning is None:
+        reasoning = _first(usage, "reasoning_tokens")
+    audio_out = _part(details, "audio_tokens") or 0
+    image_out = _part(details, "image_tokens") or 0
+
+    inside = reasoning or 0  # reasoning that the output figure includes
+    gap = 0 if total is None else total - (prompt or 0) - (output or 0)
+    if gap:
+        if gap == inside:
+            inside = 0
+        elif gap == audio:  # Mistral's audio models count it beside the prompt
+            prompt = (prompt or 0) + audio
+        elif gap > 0 and not reasoning and _is_gemini(call):
+            reasoning = gap
+            call.flag("hidden_reasoning")
         else:
-            call.flag("total_mismatch")
-    elif total is not None and hidden < 0:
-        call.flag("total_mismatch")
-    _set_source(call, total_in, total_out, total)
-    call.input_cache_read = cached
-    call.input_cache_write_other = written
-    call.input_audio = audio_in
-    call.input_image = image_in
-    call.input_fresh = _rest(call, total_in, "cached_exceeds_input", cached, written, audio_in, image_in)
-    if visible_total is not None:
+            inconsistent(call, "total_mismatch")
+    if prompt is not None:
+        _input(call, prompt, read, write, audio, image)
+        if write:
+            _split_write(call, usage, details=mapping(usage.get("prompt_tokens_details")), total=write)
+    if output is not None:
+        visible = output - inside - audio_out - image_out
+        if visible < 0:
+            visible = 0
+            inconsistent(call, "details_exceed_output")
+        call.output_visible = visible
         call.output_reasoning = reasoning
-        call.output_audio, call.output_image = audio_out, image_out
-        call.output_visible = _rest(call, visible_total, "details_exceed_output", reasoning, audio_out, image_out)
+        if audio_out:
+            call.output_audio = audio_out
+        if image_out:
+            call.output_image = image_out
     _reported_cost(call, usage)
 
 
-def _hides_reasoning(call: Call) -> bool:
-    return "gemini" in call.model.lower() or call.provider in ("gemini", "xai")
+def _is_gemini(call: Call) -> bool:
+    return call.provider in ("gemini", "vertex") or "gemini" in call.model or "gemini" in call.model_requested
 
 
-def _reported_cost(call: Call, usage: dict[str, Any]) -> None:
-    """What OpenRouter says it charges, in dollars."""
+def _input(call: Call, prompt: int, read: int | None, write: int | None, audio: int, image: int) -> None:
+    """Split an inclusive input figure."""
+    fresh = prompt - (read or 0) - (write or 0)
+    if fresh < 0:
+        fresh = 0
+        inconsistent(call, "cached_exceeds_input")
+    elif audio or image:
+        if fresh >= audio + image:
+            fresh -= audio + image
+            call.input_audio = audio or None
+            call.input_image = image or None
+        else:  # some of the media was cached and nothing says how much: it stays in the unsplit leaf
+            call.flag("media_cached")
+    call.input_fresh = fresh
+    call.input_cache_read = read
+    if write is not None:
+        call.input_cache_write_other = write
+
+
+def _split_write(call: Call, usage: _Json, details: _Json, total: int) -> None:
+    """OpenAI-shaped gateways to Anthropic name the time to live the way Anthropic does."""
+    split = mapping(usage.get("cache_creation") or details.get("cache_creation_token_details"))
+    short = _part(split, "ephemeral_5m_input_tokens") or 0
+    long = _part(split, "ephemeral_1h_input_tokens") or 0
+    if not short and not long:
+        return
+    if short + long > total:
+        inconsistent(call, "cache_write_split_exceeds_total")
+        return
+    call.input_cache_write_5m = short
+    call.input_cache_write_1h = long
+    call.input_cache_write_other = total - short - long
+
+
+def _reported_cost(call: Call, usage: _Json) -> None:
+    """What a vendor or gateway says the call cost: OpenRouter, Vercel and Perplexity in dollars, xAI in ticks."""
     cost = usage.get("cost")
-    if call.provider == "openrouter" and isinstance(cost, int | float) and not isinstance(cost, bool) and cost >= 0:
-        call.reported_cost, call.reported_cost_by = pico(cost), "vendor"
+    if cost is None:
+        ticks = usage.get("cost_in_usd_ticks")
+        if ticks is None:
+            return
+        amount = pico_dollars(ticks, XAI_TICK)
+    else:
+        if isinstance(cost, dict):
+            cost = cost.get("total_cost")
+        amount = pico_dollars(cost)
+        if amount is not None and usage.get("is_byok") is True:
+            upstream = pico_dollars(mapping(usage.get("cost_details")).get("upstream_inference_cost"))
+            amount += upstream or 0  # the gateway's fee is not the bill where the key is the customer's own
+    if amount is None:
+        if cost is not None:
+            call.flag("bad_reported_cost")
+        return
+    call.reported_cost = amount
+    call.reported_cost_by = "gateway" if call.provider in ("openrouter", "vercel-gateway") else "vendor"
 
 
-def pico(dollars: float | int | str) -> int:
-    """Dollars as they are written, in pico-dollars."""
-    return int((Decimal(str(dollars)) * PICO).to_integral_value(ROUND_HALF_EVEN))
+def anthropic(call: Call, usage: _Json) -> None:
+    """Messages, also on Vertex and Bedrock: input excludes both cache counters, output includes thinking.
 
-
-def anthropic(call: Call, usage: dict[str, Any]) -> None:
-    """Messages: ``input_tokens`` excludes cache reads and writes; ``output_tokens`` includes thinking.
-
-    With ``iterations`` (compaction, server tools) the top level covers only the last one, so the iterations are summed.
-    The split of writes by life may be smaller than their total on streams: the rest is five-minute writes.
+    ``iterations`` (compaction, server tools) replace the top-level figures, which cover the last one only. Iterations
+    answered by another model are not counted here: see ``anthropic_advisors``.
     """
-    rounds = [one for one in sequence(usage.get("iterations")) if isinstance(one, dict)]
-    parts = rounds or [usage]
-    fresh = _sum(parts, "input_tokens")
-    made = _sum(parts, "output_tokens")
-    if fresh is None and made is None:
+    steps = [step for step in sequence(usage.get("iterations")) if isinstance(step, dict) and not _advisor(step, call)]
+    parts: list[_Json] = list(steps) or [usage]
+    fresh = output = read = short = long = thinking = None
+    for part in parts:
+        fresh = _add(fresh, _first(part, "input_tokens"))
+        output = _add(output, _first(part, "output_tokens"))
+        read = _add(read, _first(part, "cache_read_input_tokens"))
+        written = _first(part, "cache_creation_input_tokens")
+        split = part.get("cache_creation")
+        split = split if isinstance(split, dict) else {}
+        five = _part(split, "ephemeral_5m_input_tokens") or 0
+        hour = _part(split, "ephemeral_1h_input_tokens") or 0
+        if written is None and (five or hour):
+            written = five + hour
+        if written is not None:
+            rest = written - five - hour
+            if rest < 0:  # the total is what is billed; the longer time to live stands
+                inconsistent(call, "cache_write_split_exceeds_total")
+                hour = min(hour, written)
+            short = _add(short, written - hour)  # a part nobody names has the default time to live
+            long = _add(long, hour)
+        inner = part.get("output_tokens_details")
+        if isinstance(inner, dict):
+            thinking = _add(thinking, _part(inner, "thinking_tokens"))
+    if fresh is None and output is None:
         return
-    read = _sum(parts, "cache_read_input_tokens")
-    written = _sum(parts, "cache_creation_input_tokens")
-    splits = [mapping(part.get("cache_creation")) for part in parts]
-    hour = _sum(splits, "ephemeral_1h_input_tokens")
-    five = _sum(splits, "ephemeral_5m_input_tokens")
-    if written is None:
-        written = None if hour is None and five is None else (hour or 0) + (five or 0)
-    _set_source(call, fresh, made, None)
-    call.input_fresh, call.input_cache_read = fresh, read
-    if written is not None:
-        call.input_cache_write_1h = hour
-        call.input_cache_write_5m = _rest(call, written, "cache_split_exceeds_total", hour)
-    thinking = _sum([mapping(part.get("output_tokens_details")) for part in parts], "thinking_tokens")
+    _begin(call, _first(usage, "input_tokens"), _first(usage, "output_tokens"), None)
+    if fresh is None or output is None:
+        call.usage_quality = "partial"
+    if thinking is None and steps:
+        thinking = _part(mapping(usage.get("output_tokens_details")), "thinking_tokens")
+    call.input_fresh = fresh
+    call.input_cache_read = read
+    call.input_cache_write_5m = short
+    call.input_cache_write_1h = long
     call.output_reasoning = thinking
-    call.output_visible = _rest(call, made, "details_exceed_output", thinking)
-    searches = mapping(usage.get("server_tool_use"))
-    call.web_searches = tokens(searches, "web_search_requests")
-    call.service_tier = str(usage.get("service_tier") or call.service_tier or "")
-    call.speed = str(usage.get("speed") or "")
-    geo = usage.get("inference_geo")
-    if isinstance(geo, str) and geo not in ("", "not_available"):
-        call.region_scope = geo
-    if len(rounds) > 1:
-        call.flag("iterations_summed")
+    if output is not None:
+        visible = output - (thinking or 0)
+        if visible < 0:
+            visible = 0
+            inconsistent(call, "details_exceed_output")
+        call.output_visible = visible
+    tools = usage.get("server_tool_use")
+    if isinstance(tools, dict):
+        call.web_searches = _part(tools, "web_search_requests")
+    tier = usage.get("service_tier")
+    if isinstance(tier, str):
+        call.service_tier = tier
+        call.batch = tier == "batch"
+    speed = usage.get("speed")
+    if isinstance(speed, str):
+        call.speed = speed
+    geography = usage.get("inference_geo")
+    if isinstance(geography, str) and geography not in ("", "not_available"):
+        call.region_scope = geography
+    _reported_cost(call, usage)
 
 
-def gemini(call: Call, usage: dict[str, Any]) -> None:
-    """generateContent: prompt includes cached and excludes tool use; candidates exclude thoughts."""
-    names = ("promptTokenCount", "prompt_token_count")
-    spelled = 0 if names[0] in usage or "totalTokenCount" in usage or "candidatesTokenCount" in usage else 1
+def _advisor(step: _Json, call: Call) -> bool:
+    model = step.get("model")
+    return isinstance(model, str) and model not in ("", call.model, call.model_requested)
 
-    def get(camel: str, snake: str) -> int | None:
-        return tokens(usage, (camel, snake)[spelled])
 
-    prompt = get(*names)
-    visible = get("candidatesTokenCount", "candidates_token_count")
-    thoughts = get("thoughtsTokenCount", "thoughts_token_count")
-    cached = get("cachedContentTokenCount", "cached_content_token_count")
-    tool = get("toolUsePromptTokenCount", "tool_use_prompt_token_count")
-    total = get("totalTokenCount", "total_token_count")
-    if prompt is None and visible is None:
+def anthropic_advisors(call: Call, usage: _Json) -> list[tuple[str, _Json]]:
+    """Iterations that another model answered, as (model, usage): each is a call of its own at that model's price."""
+    steps = usage.get("iterations")
+    if not steps:
+        return []
+    return [(step["model"], step) for step in sequence(steps) if isinstance(step, dict) and _advisor(step, call)]
+
+
+def _add(left: int | None, right: int | None) -> int | None:
+    if left is None:
+        return right
+    return left if right is None else left + right
+
+
+def _modality(details: Any, wanted: str, count_name: str) -> int:
+    """Tokens of one modality in Gemini's list of (modality, tokenCount)."""
+    tokens = 0
+    for entry in sequence(details):
+        if isinstance(entry, dict) and str(entry.get("modality", "")).upper() == wanted:
+            value = entry.get("tokenCount", entry.get("token_count", entry.get(count_name)))
+            tokens += count(value, f"usage {wanted.lower()} tokens") or 0
+    return tokens
+
+
+def _camel_or_snake(usage: _Json, camel: str, snake: str) -> Any:
+    value = usage.get(camel)
+    return usage.get(snake) if value is None else value
+
+
+def gemini(call: Call, usage: _Json) -> None:
+    """generateContent of Gemini and Vertex: prompt includes cached and excludes tool use, candidates exclude thoughts.
+
+    Both spellings, REST's ``promptTokenCount`` and the protobuf's ``prompt_token_count``.
+    """
+    prompt = count(_camel_or_snake(usage, "promptTokenCount", "prompt_token_count"), "usage.promptTokenCount")
+    output = count(
+        _camel_or_snake(usage, "candidatesTokenCount", "candidates_token_count"), "usage.candidatesTokenCount"
+    )
+    thoughts = count(_camel_or_snake(usage, "thoughtsTokenCount", "thoughts_token_count"), "usage.thoughtsTokenCount")
+    tool_use = count(
+        _camel_or_snake(usage, "toolUsePromptTokenCount", "tool_use_prompt_token_count"),
+        "usage.toolUsePromptTokenCount",
+    )
+    cached = count(
+        _camel_or_snake(usage, "cachedContentTokenCount", "cached_content_token_count"), "usage.cachedContentTokenCount"
+    )
+    total = count(_camel_or_snake(usage, "totalTokenCount", "total_token_count"), "usage.totalTokenCount")
+    if prompt is None and output is None and total is None:
         return
-    by_kind = _by_modality(usage.get(("promptTokensDetails", "prompt_tokens_details")[spelled]))
-    cached_kind = _by_modality(usage.get(("cacheTokensDetails", "cache_tokens_details")[spelled]))
-    made_kind = _by_modality(usage.get(("candidatesTokensDetails", "candidates_tokens_details")[spelled]))
-    audio = _less(by_kind.get("AUDIO"), cached_kind.get("AUDIO"))
-    if total is not None and total != sum(n or 0 for n in (prompt, visible, thoughts, tool)):
-        call.flag("total_mismatch")
-    _set_source(call, prompt, visible, total)
-    call.input_cache_read, call.input_tool_use, call.input_audio = cached, tool, audio
-    call.input_fresh = _rest(call, prompt, "cached_exceeds_input", cached, audio)
+    _begin(call, prompt, output, total)
+    read = _camel_or_snake(usage, "promptTokensDetails", "prompt_tokens_details")
+    if read is None:
+        read = usage.get("promptTokenDetails")  # the embedding models' spelling
+    stored = _camel_or_snake(usage, "cacheTokensDetails", "cache_tokens_details")
+    audio = _modality(read, "AUDIO", "tokens") - _modality(stored, "AUDIO", "tokens")
+    image = _modality(read, "IMAGE", "tokens") - _modality(stored, "IMAGE", "tokens")
+    if prompt is not None:
+        _input(call, prompt, cached, None, max(audio, 0), max(image, 0))
+    call.input_tool_use = tool_use
+    written = _camel_or_snake(usage, "candidatesTokensDetails", "candidates_tokens_details")
+    audio_out = _modality(written, "AUDIO", "tokens")
+    image_out = _modality(written, "IMAGE", "tokens")
+    visible = (output or 0) - audio_out - image_out
+    if visible < 0:
+        visible = 0
+        inconsistent(call, "details_exceed_output")
+    call.output_visible = visible  # absent candidates are none: all thought, or blocked
     call.output_reasoning = thoughts
-    call.output_audio, call.output_image = made_kind.get("AUDIO"), made_kind.get("IMAGE")
-    if visible is not None or thoughts is not None:
-        call.output_visible = _rest(call, visible or 0, "details_exceed_output", call.output_audio, call.output_image)
-    traffic = str(usage.get("trafficType") or usage.get("serviceTier") or "")
-    tiers = {"ON_DEMAND_FLEX": "flex", "ON_DEMAND_PRIORITY": "priority", "PROVISIONED_THROUGHPUT": "provisioned"}
-    call.service_tier = tiers.get(traffic, traffic.lower() if traffic in ("flex", "priority", "batch") else "")
+    call.output_audio = audio_out or None
+    call.output_image = image_out or None
+    if total is not None and total != (prompt or 0) + (output or 0) + (thoughts or 0) + (tool_use or 0):
+        inconsistent(call, "total_mismatch")
 
 
-def bedrock(call: Call, usage: dict[str, Any]) -> None:
-    """Converse and the native bodies of Nova: input excludes cache reads and writes."""
-    fresh, made = tokens(usage, "inputTokens"), tokens(usage, "outputTokens")
-    if fresh is None and made is None:
+def bedrock(call: Call, usage: _Json) -> None:
+    """Converse, and InvokeModel of Nova: input excludes both cache counters; the ``…Count`` names are their aliases."""
+    fresh = _first(usage, "inputTokens", "inputTokenCount")
+    output = _first(usage, "outputTokens", "outputTokenCount")
+    if fresh is None and output is None:
         return
-    read = tokens(usage, "cacheReadInputTokens")
-    read = tokens(usage, "cacheReadInputTokenCount") if read is None else read
-    written = tokens(usage, "cacheWriteInputTokens")
-    written = tokens(usage, "cacheWriteInputTokenCount") if written is None else written
-    details = [d for d in sequence(usage.get("cacheDetails")) if isinstance(d, dict)]
-    hour = _sum([d for d in details if d.get("ttl") == "1h"], "inputTokens") if details else None
-    _set_source(call, fresh, made, tokens(usage, "totalTokens"))
-    call.input_fresh, call.output_visible, call.input_cache_read = fresh, made, read
+    read = _first(usage, "cacheReadInputTokens", "cacheReadInputTokenCount")
+    written = _first(usage, "cacheWriteInputTokens", "cacheWriteInputTokenCount")
+    total = _first(usage, "totalTokens")
+    _begin(call, fresh, output, total)
+    call.input_fresh = fresh
+    call.input_cache_read = read
+    call.output_visible = output
     if written is not None:
-        call.input_cache_write_1h = hour
-        call.input_cache_write_5m = _rest(call, written, "cache_split_exceeds_total", hour)
+        by_ttl = {"5m": 0, "1h": 0}
+        for entry in sequence(usage.get("cacheDetails")):
+            if isinstance(entry, dict) and entry.get("ttl") in by_ttl:
+                by_ttl[entry["ttl"]] += count(entry.get("inputTokens"), "usage.cacheDetails.inputTokens") or 0
+        rest = written - by_ttl["5m"] - by_ttl["1h"]
+        if rest < 0:
+            inconsistent(call, "cache_write_split_exceeds_total")
+            rest, by_ttl = written, {"5m": 0, "1h": 0}
+        if by_ttl["5m"] or by_ttl["1h"]:
+            call.input_cache_write_5m = by_ttl["5m"]
+            call.input_cache_write_1h = by_ttl["1h"]
+        call.input_cache_write_other = rest
+    if total is not None and total != (fresh or 0) + (output or 0) + (read or 0) + (written or 0):
+        inconsistent(call, "total_mismatch")
 
 
-def plain(call: Call, given: int | None, made: int | None, reasoning: int | None = None) -> None:
-    """Vendors that report only input and output."""
-    if given is None and made is None:
+def plain(
+    call: Call, fresh: object, output: object, field: str, *, read: object = None, reasoning: object = None
+) -> None:
+    """Usage that is two figures and no more: both exclude what is given beside them."""
+    taken = count(fresh, f"{field} input")
+    given = count(output, f"{field} output")
+    if taken is None and given is None:
         return
-    _set_source(call, given, made, None)
-    call.input_fresh = given
-    call.output_reasoning = reasoning
-    call.output_visible = _rest(call, made, "details_exceed_output", reasoning)
-
-
-def _set_source(call: Call, given: int | None, made: int | None, total: int | None) -> None:
-    call.vendor_input, call.vendor_output, call.vendor_total = given, made, total
-    call.usage_source, call.usage_quality = "vendor", "inconsistent" if "total_mismatch" in call.flags else "ok"
-
-
-def _rest(call: Call, total: int | None, flag: str, *parts: int | None) -> int | None:
-    """What is left of ``total`` besides its parts."""
-    if total is None:
-        return None
-    rest = total - sum(part or 0 for part in parts)
-    if rest >= 0:
-        return rest
-    call.flag(flag)
-    call.usage_quality = "inconsistent"
-    return 0
-
-
-def _less(total: int | None, part: int | None) -> int | None:
-    return None if total is None else max(0, total - (part or 0))
-
-
-def _sum(parts: list[dict[str, Any]], name: str) -> int | None:
-    found = [n for part in parts if (n := tokens(part, name)) is not None]
-    return sum(found) if found else None
-
-
-def _by_modality(details: object) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for detail in sequence(details):
-        kind = mapping(detail).get("modality")
-        count = whole(mapping(detail).get("tokenCount", mapping(detail).get("token_count")))
-        if isinstance(kind, str) and count is not None:
-            found[kind] = found.get(kind, 0) + count
-    return found
+    _begin(call, taken, given, None)
+    if taken is None or given is None:
+        call.usage_quality = "partial"
+    call.input_fresh = taken
+    call.output_visible = given
+    call.input_cache_read = count(read, f"{field} cached")
+    call.output_reasoning = count(reasoning, f"{field} reasoning")

@@ -1,157 +1,204 @@
-"""Reading single values of foreign JSON: strict about what must be right, forgiving about how it is spelled."""
+"""Single values as logs write them: counts, times, money, names.
+
+Each function takes anything JSON can hold. Counts a bill depends on raise ``Undecodable('bad_value')``; everything else
+gives its neutral value where the record's is of another type.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any, Final
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, NoReturn
 
-from schemas.call import Call
+import orjson
 
-OLDEST_US: Final = 1_420_070_400_000_000
-"""2015-01-01: no hosted language model was billed before; an older time is a unit error or a zero."""
+from transforms.decode.errors import Undecodable
 
-MAX_TOKENS: Final = 1 << 40
-TAGS: Final = 32
-TAG_LENGTH: Final = 256
+MAX_COUNT: Final = 10**12
+"""No call has more tokens; a larger figure is a defect of its log and would overflow sums."""
 
+PICO: Final = Decimal(10) ** 12
+EARLIEST: Final = 1_420_070_400_000_000
+"""2015-01-01: no vendor billed tokens before."""
+LATEST: Final = 4_102_444_800_000_000
+"""2100-01-01."""
 
-class Undecodable(Exception):
-    """The record cannot become a call. ``reason`` is a code of ``schemas.reasons``, the text carries the value."""
-
-    def __init__(self, reason: str, error: str, format_guess: str = "") -> None:
-        super().__init__(error)
-        self.reason = reason
-        self.format_guess = format_guess
-
-
-class Skip(Exception):
-    """The record is rightly not a call. ``reason`` is a code of ``schemas.reasons.IGNORED_REASONS``."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_TICKS: Final = range(630_000_000_000_000_000, 650_000_000_000_000_001)
+_TICKS_AT_EPOCH: Final = 621_355_968_000_000_000
 
 
-def tokens(holder: dict[str, Any], name: str) -> int | None:
-    """A token count: absent or null is unknown (None); "63" and 188.0 are numbers; -1, 1.5 and true are refused."""
-    value = holder.get(name)
-    if value.__class__ is int:
-        if 0 <= value <= MAX_TOKENS:  # type: ignore[operator]
-            return value
-    elif value is None:
+def _bad_count(value: object, field: str, why: str) -> NoReturn:
+    shown = repr(value)
+    raise Undecodable("bad_value", f"{field}: {shown[:60]} {why}")
+
+
+def count(value: object, field: str) -> int | None:
+    """A count of tokens or units: ``None`` for null, else an int of 0 to ``MAX_COUNT``.
+
+    Integers, whole floats (188.0) and strings of digits ("63") are counts; anything else raises ``Undecodable`` with
+    the name of the field and the value.
+    """
+    if value.__class__ is int and 0 <= value <= MAX_COUNT:  # type: ignore[operator]
+        return value  # type: ignore[return-value]
+    if value is None:
         return None
-    elif isinstance(value, float):
-        if value.is_integer() and 0 <= value <= MAX_TOKENS:
-            return int(value)
-    elif isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 13:
-        return tokens({name: int(value)}, name)
-    raise Undecodable("bad_value", f"{name} = {str(value)[:80]!r} is no number of tokens")
-
-
-def text(value: object, limit: int = 512) -> str:
-    """A short text; anything that is no text or number is empty."""
+    number = value
+    if isinstance(value, bool):
+        _bad_count(value, field, "is not a count")
     if isinstance(value, str):
-        return value[:limit]
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+        digits = value.strip()
+        if not (digits.isascii() and digits.removeprefix("-").isdigit()) or len(digits) > 20:
+            _bad_count(value, field, "is not a whole number")
+        number = int(digits)
+    elif isinstance(value, float):
+        if not value.is_integer():
+            _bad_count(value, field, "is not a whole number")
+        number = int(value)
+    elif not isinstance(value, int):
+        _bad_count(value, field, "is not a number")
+    assert isinstance(number, int)
+    if number < 0:
+        _bad_count(value, field, "is negative")
+    if number > MAX_COUNT:
+        _bad_count(value, field, f"is more than {MAX_COUNT:,}")
+    return number
+
+
+def text(value: object) -> str:
+    """The string, or an empty one."""
+    return value if isinstance(value, str) else ""
+
+
+def name(value: object, limit: int = 256) -> str:
+    """A short name: a string cut to ``limit`` characters, an integer as its digits, else empty."""
+    if isinstance(value, str):
+        return value if len(value) <= limit else value[:limit]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return ""
 
 
 def mapping(value: object) -> dict[str, Any]:
-    """The value if it is an object, else an empty one."""
-    return value if isinstance(value, dict) else {}
+    """The object, or an empty one. The result is not to be changed."""
+    return value if isinstance(value, dict) else _NOTHING
+
+
+_NOTHING: Final[dict[str, Any]] = {}
 
 
 def sequence(value: object) -> list[Any]:
-    """The value if it is an array, else an empty one."""
+    """The array, or an empty one. The result is not to be changed."""
     return value if isinstance(value, list) else []
 
 
-def number(value: object) -> float | None:
-    """A finite number, also from a text; else None."""
+def dumps(value: object) -> bytes:
+    """Compact JSON. Raises ``Undecodable`` for what is nested deeper than orjson writes (254 levels)."""
+    try:
+        return orjson.dumps(value)
+    except TypeError as error:
+        raise Undecodable("not_json", f"nested too deep: {error}") from error
+
+
+def dumps_sorted(value: object) -> bytes:
+    """Compact JSON with sorted keys, so that equal objects are equal bytes."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:
+        raise Undecodable("not_json", f"nested too deep: {error}") from error
+
+
+def _number_time(value: int | float) -> tuple[int, str] | None:
+    """Scale by magnitude: below 1e11 seconds, 1e14 milliseconds, 1e17 microseconds, above that nanoseconds.
+
+    .NET ticks (100 ns since year 1) of our time would be nanoseconds of 1990, so they are told apart by their range.
+    """
+    if not math.isfinite(value) or value < 0:
+        return None
+    if value < 1e11:
+        if isinstance(value, int):
+            return value * 1_000_000, "second"
+        return round(value * 1_000_000), "second" if value.is_integer() else "exact"
+    if value < 1e14:
+        return round(value * 1_000), "exact"
+    if value < 1e17:
+        return round(value), "exact"
+    whole = int(value)
+    if whole in _TICKS:
+        return (whole - _TICKS_AT_EPOCH) // 10, "exact"
+    return whole // 1_000, "exact"
+
+
+def timestamp(value: object) -> tuple[int, str] | None:
+    """A point in time as (UTC microseconds since 1970, quality), quality being ``exact`` or ``second``.
+
+    Takes numbers of any unit (see ``_number_time``), the same as strings, and ISO 8601 with 0 to 9 digits of fraction;
+    a time without zone is UTC. Gives ``None`` for what is no time, and does not judge whether it is plausible.
+    """
     if isinstance(value, bool):
         return None
-    try:
-        found = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    if isinstance(value, int | float):
+        return _number_time(value)
+    if not isinstance(value, str) or not 8 <= len(value) <= 40:
         return None
-    return found if abs(found) < 1e300 else None
-
-
-def whole(value: object) -> int | None:
-    """A whole number of a size that a table can hold; else None."""
-    found = number(value)
-    return int(found) if found is not None and abs(found) < 1 << 62 else None
-
-
-def instant(value: object) -> tuple[int, str] | None:
-    """UTC microseconds and quality of a time in any of the usual spellings, or None if it is none.
-
-    Numbers are told apart by size: seconds, milliseconds, microseconds, nanoseconds since 1970. Text without a zone is
-    UTC. Quality is ``second`` where the spelling has no fraction.
-    """
-    if isinstance(value, str):
-        return _written(value)
-    found = number(value)
-    if found is None or found <= 0:
-        return None
-    for limit, factor in ((1e11, 1_000_000.0), (1e14, 1000.0), (1e17, 1.0), (6e18, 0.001)):
-        if found < limit:
-            whole_seconds = limit == 1e11 and found == int(found)
-            micros = int(value) * int(factor) if isinstance(value, int) and factor >= 1 else int(found * factor)
-            return micros, "second" if whole_seconds else "exact"
-    return None
-
-
-def _written(value: str) -> tuple[int, str] | None:
-    value = value.strip()
-    if value.replace(".", "", 1).isdigit():
-        return instant(float(value) if "." in value else int(value))
     try:
-        moment = datetime.fromisoformat(_six_digits(value))
+        if value.isdigit():
+            return _number_time(int(value))
+        if "-" not in value[1:]:
+            return _number_time(float(value))
+        moment = datetime.fromisoformat(value.strip().removesuffix(" UTC"))
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        micros = int(moment.timestamp()) * 1_000_000 + moment.microsecond
+        micros = (moment - _EPOCH) // _MICROSECOND
     except (ValueError, OverflowError):
         return None
-    return micros, "exact" if "." in value else "second"
+    return micros, "exact" if "." in value or "," in value else "second"
 
 
-def _six_digits(value: str) -> str:
-    """Cut nanoseconds to microseconds, which is all that ``fromisoformat`` reads."""
-    head, dot, rest = value.partition(".")
-    if not dot:
-        return value
-    digits = len(rest) - len(rest.lstrip("0123456789"))
-    return f"{head}.{rest[:digits][:6]}{rest[digits:]}"
+def plausible(micros: int) -> bool:
+    """Whether a language model could have been called then. Whether it lies in the future is for who has a clock."""
+    return EARLIEST <= micros < LATEST
 
 
-def set_time(call: Call, value: object) -> None:
-    """Give the call its start, unless it has one; an impossible one is flagged and left to the transport."""
-    if value is None or value == 0 or value == "" or call.event_time:
-        return
-    found = instant(value)
-    if found is None or found[0] < OLDEST_US:
-        call.flag("implausible_time")
-        return
-    call.event_time, call.time_quality = found
+def milliseconds(value: object) -> float | None:
+    """A duration that is a number (or the string of one) of 0 or more; ``None`` otherwise."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) and value >= 0 else None
 
 
-def add_tags(call: Call, *sources: object) -> None:
-    """Add tags: short texts, numbers and booleans only, the first to name a key wins, at most ``TAGS``."""
-    tags = dict(call.tags or {})
-    for source in sources:
-        if isinstance(source, list):
-            source = {str(item): "true" for item in source if isinstance(item, str)}
-        for key, value in mapping(source).items():
-            if len(tags) >= TAGS:
-                break
-            if isinstance(value, bool):
-                value = "true" if value else "false"
-            if isinstance(value, str | int | float) and value != "" and not is_secret_name(key):
-                tags.setdefault(key[:TAG_LENGTH], str(value)[:TAG_LENGTH])
-    call.tags = tags or None
+def pico_dollars(value: object, unit: Decimal = PICO) -> int | None:
+    """Money as int pico-dollars; ``unit`` is what one of the value's units is worth (default: a dollar).
+
+    A float counts as the shortest decimal that reads back as it. ``None`` for what is no amount of 0 or more.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        amount = Decimal(str(value)) * unit
+    except InvalidOperation:
+        return None
+    if not amount.is_finite() or amount < 0 or amount >= 2**63:
+        return None
+    return int(amount.to_integral_value())
 
 
-def is_secret_name(name: str) -> bool:
-    """A field of this name may hold a key."""
-    low = name.lower().replace("-", "_")
-    return any(part in low for part in ("api_key", "apikey", "authorization", "secret", "password", "access_token"))
+def string_tags(given: Mapping[str, Any], into: dict[str, str]) -> None:
+    """Add names with a plain value (string, integer, boolean); what is there already stands."""
+    for key, value in given.items():
+        if key in into or value is None:
+            continue
+        if value.__class__ is str:
+            into[key] = value
+        elif value.__class__ is bool:
+            into[key] = "true" if value else "false"
+        elif value.__class__ is int:
+            into[key] = str(value)

@@ -1,114 +1,252 @@
-"""Anthropic Messages, also on Bedrock (InvokeModel) and Vertex."""
+"""Anthropic Messages, whole and streamed: direct, on Vertex, and inside Bedrock's InvokeModel."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import orjson
+from typing import Any, Final
 
 from schemas.call import Call, Content, Message, Part
-from transforms.decode import usage
-from transforms.decode.bodies.common import finish_model, media_part, params_of, stops, tool_choice
-from transforms.decode.values import mapping, sequence, text, whole
+from transforms.decode import usage as usages
+from transforms.decode.content import (
+    ROLES,
+    arguments_text,
+    chosen_tool,
+    content_of,
+    count_breakpoints,
+    is_redacted,
+    media_part,
+    params,
+)
+from transforms.decode.errors import Undecodable
+from transforms.decode.exchange import Body, Exchange
+from transforms.decode.values import count, dumps, mapping, name, sequence, text
 
-API = "anthropic.messages"
-_CONTENT = frozenset({"messages", "system", "tools", "tool_choice"})
-
-
-def decode(call: Call, request: dict[str, Any], response: Any, chunks: list[Any] | None) -> None:
-    """Fill ``call`` from a request and its message, whole or as stream events."""
-    call.api, call.operation = API, "chat"
-    call.model_requested = call.model_requested or text(request.get("model"))
-    call.stream = request.get("stream") is True or chunks is not None
-    call.max_tokens = whole(request.get("max_tokens"))
-    call.service_tier_requested = text(request.get("service_tier"), 40)
-    call.end_user = call.end_user or text(mapping(request.get("metadata")).get("user_id"))
-    call.params = params_of(request, _CONTENT)
-    tools = request.get("tools")
-    content = call.content = Content(
-        tools_json=orjson.dumps(tools) if tools and isinstance(tools, list) else b"",
-        tool_choice=tool_choice(request),
-    )
-    if request.get("system"):
-        content.prompt.append(Message("system", tuple(_parts(request["system"], call))))
-    for tool in sequence(tools):
-        call.cache_breakpoints += "cache_control" in mapping(tool)
-    for message in sequence(request.get("messages")):
-        if message.__class__ is dict:
-            said, role = message.get("content"), text(message.get("role"), 20) or "user"
-            parts = (Part("text", said),) if said.__class__ is str else tuple(_parts(said, call))
-            if parts and all(part.kind == "result" for part in parts):
-                role = "tool"
-            content.prompt.append(Message(role, parts))
-    answer, reported = _stream(chunks) if chunks is not None else (mapping(response), None)
-    call.provider_call_id = text(answer.get("id"))
-    finish_model(call, answer)
-    call.stop_reason = text(answer.get("stop_reason"), 40)
-    content.output.append(Message("assistant", tuple(_parts(answer.get("content"), None))))
-    content.complete = not any(part.kind == "media" for message in content.prompt for part in message.parts)
-    stops(call)
-    found = reported or answer.get("usage")
-    if isinstance(found, dict):
-        usage.anthropic(call, found)
+API: Final = "anthropic.messages"
 
 
-def _parts(said: Any, call: Call | None) -> list[Part]:
-    """Parts of a message or a system prompt; with ``call``, cache marks are counted there."""
-    if isinstance(said, str):
-        return [Part("text", said)]
+def ask(call: Call, x: Exchange) -> None:
+    request = x.request
+    get = request.get
+    call.model_requested = name(get("model")) or x.address.model
+    if get("stream"):
+        call.stream = True
+    limit = get("max_tokens")
+    if limit:
+        call.max_tokens = count(limit, "max_tokens")
+    tier = get("service_tier")
+    if tier:
+        call.service_tier_requested = name(tier)
+    speed = get("speed")
+    if speed:
+        call.speed = name(speed)
+    metadata = get("metadata")
+    if metadata.__class__ is dict and not call.end_user:
+        call.end_user = name(metadata.get("user_id"))
+    call.params = params(request)
+
+    content = content_of(call)
+    marks = 1 if get("cache_control") else 0
+    system = get("system")
+    if system:
+        if system.__class__ is str:
+            content.prompt.append(Message("system", (Part("text", system),)))
+        else:
+            parts: list[Part] = []
+            for block in sequence(system):
+                read_block(block, parts, content)
+                marks += block.__class__ is dict and block.get("cache_control") is not None
+            content.prompt.append(Message("system", tuple(parts)))
+    messages = get("messages")
+    if messages.__class__ is list:
+        for message in messages:
+            read_message(message, content, content.prompt)
+        marks += count_breakpoints(messages)
+    tools = get("tools")
+    if tools:
+        content.tools_json = dumps(tools)
+        if b'"cache_control"' in content.tools_json:
+            marks += count_breakpoints(tools)
+        for tool in sequence(tools):
+            what = mapping(tool).get("type")
+            if what and what != "custom":  # a tool of the vendor's: its description is in no log
+                content.complete = False
+    choice = get("tool_choice")
+    if choice:
+        content.tool_choice = chosen_tool(choice)
+    shape = mapping(get("output_config")).get("format") or get("output_format")
+    if shape.__class__ is dict and "schema" in shape:
+        content.schema_json = dumps(shape)
+    if get("mcp_servers") or get("container") or get("context_management") or is_redacted(content.prompt):
+        content.complete = False
+    call.cache_breakpoints = marks
+
+
+def read_message(message: Any, content: Content, into: list[Message]) -> None:
+    """One message of a request. Results of tools become messages of their own, of the role ``tool``."""
+    if message.__class__ is not dict:
+        raise Undecodable("bad_value", f"messages: {str(message)[:60]!r} is not a message", API)
+    role = ROLES.get(message.get("role") or "user", "user")
+    said = message.get("content")
+    if said.__class__ is str:
+        into.append(Message(role, (Part("text", said),) if said else ()))
+        return
     parts: list[Part] = []
-    for block in said if isinstance(said, list) else ():
-        if not isinstance(block, dict):
+    for block in sequence(said):
+        if role == "user" and block.__class__ is dict and block.get("type") == "tool_result":
+            results: list[Part] = []
+            read_block(block, results, content)
+            into.append(Message("tool", tuple(results)))
+        else:
+            read_block(block, parts, content)
+    if parts or not said:
+        into.append(Message(role, tuple(parts)))
+
+
+def read_block(block: Any, parts: list[Part], content: Content) -> None:
+    """One content block of a prompt or an answer."""
+    if block.__class__ is str:
+        parts.append(Part("text", block))
+        return
+    if block.__class__ is not dict:
+        return
+    what = block.get("type")
+    if what == "text":
+        parts.append(Part("text", text(block.get("text"))))
+    elif what in ("tool_use", "server_tool_use", "mcp_tool_use"):
+        parts.append(Part("call", arguments_text(block.get("input")), name(block.get("name"))))
+        if what != "tool_use":
+            content.complete = False
+    elif what == "tool_result":
+        inner = block.get("content")
+        if inner.__class__ is list:
+            for each in inner:
+                _result_block(each, parts, content)
+        elif inner:
+            parts.append(Part("result", arguments_text(inner)))
+    elif what == "thinking":
+        parts.append(Part("reasoning", text(block.get("thinking"))))
+    elif what in ("image", "document"):
+        parts.append(_media(block, "image" if what == "image" else "file", content))
+    else:  # results of the vendor's own tools, redacted thinking, uploads
+        content.complete = False
+
+
+def _result_block(block: Any, parts: list[Part], content: Content) -> None:
+    what = mapping(block).get("type")
+    if what == "text":
+        parts.append(Part("result", text(block.get("text"))))
+    elif block.__class__ is str:
+        parts.append(Part("result", block))
+    else:
+        read_block(block, parts, content)
+
+
+def _media(block: dict[str, Any], kind: str, content: Content) -> Part:
+    source = mapping(block.get("source"))
+    what = source.get("type")
+    if what == "text":
+        return Part("text", text(source.get("data")))
+    if what not in ("base64", "url"):
+        content.complete = False
+    return media_part(kind, source.get("data") or source.get("url"), "", block.get("title"))
+
+
+def reply(call: Call, x: Exchange) -> None:
+    content = content_of(call)
+    if x.chunks is not None:
+        usage = _stream(call, x.chunks, content)
+    else:
+        answer = x.answer
+        call.provider_call_id = name(answer.get("id"))
+        call.model = name(answer.get("model"))
+        call.stop_reason = name(answer.get("stop_reason"))
+        parts: list[Part] = []
+        for block in sequence(answer.get("content")):
+            read_block(block, parts, content)
+        if parts:
+            content.output.append(Message("assistant", tuple(parts)))
+        usage = answer.get("usage")
+    if content.output and is_redacted(content.output):
+        content.complete = False
+    if usage.__class__ is not dict or not usage:
+        return
+    usages.anthropic(call, usage)
+    for model, step in usages.anthropic_advisors(call, usage):
+        x.extra = (*x.extra, _advisor(call, model, step))
+
+
+def _advisor(call: Call, model: str, step: Any) -> Call:
+    """Another model was asked within this call; it is billed by itself. What was said to it is in no log."""
+    other = Call()
+    other.__dict__.update(call.__dict__)
+    for leaf in ("input_fresh", "input_cache_read", "input_cache_write_5m", "input_cache_write_1h",
+                 "output_visible", "output_reasoning", "web_searches", "reported_cost"):  # fmt: skip
+        setattr(other, leaf, None)
+    other.content = None
+    other.params = b""
+    other.reported_cost_by = ""
+    other.usage_source, other.usage_quality, other.flags = "none", "", ("advisor",)
+    other.model = other.model_requested = model
+    other.max_tokens, other.cache_breakpoints = None, 0
+    usages.anthropic(other, {key: value for key, value in step.items() if key != "iterations"})
+    return other
+
+
+def _stream(call: Call, chunks: list[Any], content: Content) -> dict[str, Any]:
+    """Read the events of a stream; the last value of each figure of usage wins, none are added."""
+    call.stream = True
+    usage: dict[str, Any] = {}
+    blocks: dict[Any, list[Any]] = {}  # by index: the block as it started, then its pieces
+    stopped = False
+    for chunk in chunks:
+        if chunk.__class__ is not dict:
             continue
-        if call is not None and "cache_control" in block:
-            call.cache_breakpoints += 1
-        kind = block.get("type")
-        if kind == "text":
-            parts.append(Part("text", block["text"] if isinstance(block.get("text"), str) else ""))
-        elif kind in ("tool_use", "server_tool_use", "mcp_tool_use"):
-            given = block.get("input")
-            words = given if isinstance(given, str) else orjson.dumps(given).decode()
-            parts.append(Part("call", words, text(block.get("name"))))
-        elif kind == "thinking":
-            parts.append(Part("reasoning", block["thinking"] if isinstance(block.get("thinking"), str) else ""))
-        elif isinstance(kind, str) and kind.endswith("tool_result"):
-            inner = _parts(block.get("content"), call)
-            parts += [part._replace(kind="result") if part.kind == "text" else part for part in inner]
-        elif kind in ("image", "document", "file"):
-            parts.append(media_part(block))
-    return parts
+        what = chunk.get("type")
+        if what == "content_block_delta":
+            delta = chunk.get("delta")
+            block = blocks.get(chunk.get("index"))
+            if delta.__class__ is dict and block is not None:
+                piece = delta.get("text") or delta.get("partial_json") or delta.get("thinking")
+                if piece:
+                    block.append(piece)
+        elif what == "content_block_start":
+            blocks[chunk.get("index")] = [chunk.get("content_block")]
+        elif what == "message_start":
+            message = mapping(chunk.get("message"))
+            call.provider_call_id = name(message.get("id"))
+            call.model = name(message.get("model"))
+            usage.update(mapping(message.get("usage")))
+        elif what == "message_delta":
+            reason = mapping(chunk.get("delta")).get("stop_reason")
+            if reason:
+                call.stop_reason = name(reason)
+            given = chunk.get("usage")
+            if given.__class__ is dict:
+                usage.update({key: value for key, value in given.items() if value is not None})
+        elif what == "message_stop":
+            stopped = True
+        elif what == "error":
+            call.status = "error"
+            call.error_type = name(mapping(chunk.get("error")).get("type"))
+    parts: list[Part] = []
+    for opened, *pieces in blocks.values():
+        block = mapping(opened)
+        if block.get("type") in ("text", "thinking"):
+            kind, key = ("text", "text") if block["type"] == "text" else ("reasoning", "thinking")
+            parts.append(Part(kind, text(block.get(key)) + "".join(map(text, pieces))))
+        elif pieces and str(block.get("type")).endswith("tool_use"):
+            parts.append(Part("call", "".join(map(text, pieces)), name(block.get("name"))))
+            if block["type"] != "tool_use":
+                content.complete = False
+        else:
+            read_block(opened, parts, content)
+    if parts:
+        content.output.append(Message("assistant", tuple(parts)))
+    if not stopped and not call.stop_reason and call.status == "ok":
+        call.status = "incomplete"
+        if usage.get("output_tokens") is not None:  # the first event's figure is a placeholder
+            del usage["output_tokens"]
+            usage.pop("output_tokens_details", None)
+    return usage
 
 
-def _stream(chunks: list[Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Events to one message and its usage: the last value of each counter wins, none is ever summed."""
-    message: dict[str, Any] = {}
-    reported: dict[str, Any] = {}
-    blocks: dict[int, dict[str, Any]] = {}
-    for event in chunks:
-        if event.__class__ is not dict:
-            continue
-        kind = event.get("type")
-        if kind == "content_block_delta":
-            delta = mapping(event.get("delta"))
-            block = blocks.setdefault(event.get("index") or 0, {"type": "text", "pieces": []})
-            for name in ("text", "partial_json", "thinking"):
-                if isinstance(delta.get(name), str):
-                    block["pieces"].append(delta[name])
-        elif kind == "content_block_start":
-            blocks[event.get("index") or 0] = {**mapping(event.get("content_block")), "pieces": []}
-        elif kind == "message_start":
-            message = {**message, **mapping(event.get("message"))}
-            reported.update(mapping(message.get("usage")))
-        elif kind == "message_delta":
-            message.update({k: v for k, v in mapping(event.get("delta")).items() if v is not None})
-            reported.update({k: v for k, v in mapping(event.get("usage")).items() if v is not None})
-    message["content"] = [_closed(block) for block in blocks.values()]
-    return message, reported or None
-
-
-def _closed(block: dict[str, Any]) -> dict[str, Any]:
-    words = "".join(block.pop("pieces"))
-    if words:
-        name = {"text": "text", "thinking": "thinking"}.get(str(block.get("type")), "input")
-        block[name] = words
-    return block
+BODY: Final = Body(API, "chat", "Anthropic Messages", True, ask, reply)

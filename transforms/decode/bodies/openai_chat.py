@@ -1,198 +1,356 @@
-"""OpenAI Chat Completions, also as spoken by Azure, Groq, Mistral, DeepSeek, OpenRouter, Ollama, vLLM and others."""
+"""OpenAI chat completions, whole and streamed, and the many vendors that speak it."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import orjson
+from typing import Any, Final
 
 from schemas.call import Call, Content, Message, Part
-from transforms.decode import usage
-from transforms.decode.bodies.common import finish_model, media_part, params_of, stops, tool_choice
-from transforms.decode.values import mapping, sequence, set_time, text, whole
+from transforms.decode import usage as usages
+from transforms.decode.content import (
+    ROLES,
+    arguments_text,
+    chosen_tool,
+    content_of,
+    count_breakpoints,
+    is_redacted,
+    media_part,
+    params,
+)
+from transforms.decode.errors import Undecodable
+from transforms.decode.exchange import Body, Exchange
+from transforms.decode.times import created
+from transforms.decode.values import count, dumps, mapping, milliseconds, name, sequence, text
 
-API = "openai.chat"
-_CONTENT = frozenset({"messages", "tools", "functions", "tool_choice", "function_call", "response_format"})
+API: Final = "openai.chat"
+
+_HOSTED: Final = ("web_search_options", "search_parameters", "plugins")
+"""Settings that make a vendor put texts into the prompt that no log holds."""
 
 
-def decode(call: Call, request: dict[str, Any], response: Any, chunks: list[Any] | None) -> None:
-    """Fill ``call`` from a request and its whole response, or from its stream's chunks."""
-    call.api, call.operation = API, "chat"
-    _request(call, request)
-    content = call.content = Content(
-        prompt=_messages(request.get("messages")),
-        tools_json=_tools(request),
-        schema_json=_schema(request),
-        tool_choice=tool_choice(request),
-    )
-    if chunks is not None:
-        _stream(call, content, chunks)
-    else:
-        _whole(call, content, mapping(response))
-    if any(part.kind == "media" for message in content.prompt for part in message.parts):
+def ask(call: Call, x: Exchange) -> None:
+    request = x.request
+    get = request.get
+    call.model_requested = name(get("model"))
+    if get("stream"):
+        call.stream = True
+    limit = get("max_completion_tokens") or get("max_tokens")
+    if limit:
+        call.max_tokens = count(limit, "max_tokens")
+    tier = get("service_tier")
+    if tier:
+        call.service_tier_requested = name(tier)
+    key = get("prompt_cache_key")
+    if key:
+        call.cache_key = name(key)
+    user = get("safety_identifier") or get("user")
+    if user and not call.end_user:
+        call.end_user = name(user)
+    call.params = params(request)
+
+    content = content_of(call)
+    messages = get("messages")
+    if messages.__class__ is list:
+        content.prompt = [read_message(message, content) for message in messages]
+        call.cache_breakpoints = count_breakpoints(messages)
+    tools = get("tools")
+    if tools:
+        content.tools_json = dumps(tools)
+        if b'"cache_control"' in content.tools_json:
+            call.cache_breakpoints += count_breakpoints(tools)
+    functions = get("functions")
+    if functions and functions.__class__ is list:
+        listed = [{"type": "function", "function": function} for function in functions]
+        content.tools_json = dumps([*sequence(tools), *listed])
+    choice = get("tool_choice") or get("function_call")
+    if choice:
+        content.tool_choice = chosen_tool(choice)
+    shape = get("response_format")
+    if shape.__class__ is dict and "json_schema" in shape:
+        content.schema_json = dumps(shape["json_schema"])
+    for each in _HOSTED:
+        if request.get(each):
+            content.complete = False
+    if is_redacted(content.prompt):
         content.complete = False
 
 
-def _request(call: Call, request: dict[str, Any]) -> None:
-    call.model_requested = text(request.get("model"))
-    call.stream = request.get("stream") is True
-    call.max_tokens = whole(request.get("max_completion_tokens", request.get("max_tokens")))
-    call.service_tier_requested = text(request.get("service_tier"), 40)
-    call.cache_key = text(request.get("prompt_cache_key"))
-    call.end_user = call.end_user or text(request.get("safety_identifier") or request.get("user"))
-    call.params = params_of(request, _CONTENT)
-
-
-def _tools(request: dict[str, Any]) -> bytes:
-    tools = request.get("tools") or request.get("functions")
-    return orjson.dumps(tools) if tools and isinstance(tools, list) else b""
-
-
-def _schema(request: dict[str, Any]) -> bytes:
-    wanted = request.get("response_format")
-    return orjson.dumps(wanted) if isinstance(wanted, dict) and wanted.get("type") == "json_schema" else b""
-
-
-def _messages(messages: Any) -> list[Message]:
-    made: list[Message] = []
-    for message in messages if isinstance(messages, list) else ():
-        if message.__class__ is not dict:
-            continue
-        said = message.get("content")
-        role = message.get("role")
-        role = role if role.__class__ is str else "user"
-        if len(message) == 2 and said.__class__ is str:  # the common case, kept short
-            made.append(Message(role, (Part("result" if role == "tool" else "text", said),)))
+def read_message(message: Any, content: Content) -> Message:
+    """One message of a request or an answer."""
+    if message.__class__ is not dict:
+        raise Undecodable("bad_value", f"messages: {str(message)[:60]!r} is not a message", API)
+    role = ROLES.get(message.get("role") or "assistant", "user")
+    said = message.get("content")
+    kind = "result" if role == "tool" else "text"
+    if len(message) == 2 and said.__class__ is str:  # most messages
+        return Message(role, (Part(kind, said),) if said else ())
+    label = message.get("name")
+    parts: list[Part] = []
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    if thought and thought.__class__ is str:
+        parts.append(Part("reasoning", thought))
+    if said:
+        if said.__class__ is str:
+            parts.append(Part(kind, said, name(label) if kind == "result" else ""))
+        elif said.__class__ is list:
+            for block in said:
+                read_part(block, kind, parts, content)
         else:
-            made.append(_message(message, role, said))
-    return made
+            parts.append(Part(kind, dumps(said).decode()))
+    refusal = message.get("refusal")
+    if refusal and refusal.__class__ is str:
+        parts.append(Part("text", refusal))
+    calls = message.get("tool_calls")
+    if calls:
+        for each in sequence(calls):
+            given = mapping(each)
+            function = mapping(given.get("function") or given.get("custom"))
+            arguments = function.get("arguments", function.get("input"))
+            parts.append(Part("call", arguments_text(arguments), name(function.get("name"))))
+    legacy = message.get("function_call")
+    if legacy.__class__ is dict:
+        parts.append(Part("call", arguments_text(legacy.get("arguments")), name(legacy.get("name"))))
+    audio = message.get("audio")
+    if audio.__class__ is dict:
+        if audio.get("transcript"):
+            parts.append(Part("text", text(audio["transcript"])))
+        else:  # an earlier answer referred to by its id: the vendor holds it
+            content.complete = False
+        parts.append(media_part("audio", audio.get("data")))
+    return Message(role, tuple(parts), name(label) if label else "")
 
 
-def _message(message: dict[str, Any], role: str, said: Any) -> Message:
-    kind = "result" if role in ("tool", "function") else "text"
-    parts = _parts(said, kind)
-    thinking = message.get("reasoning_content") or message.get("reasoning")
-    if isinstance(thinking, str):
-        parts.append(Part("reasoning", thinking))
-    if isinstance(message.get("refusal"), str):
-        parts.append(Part("text", message["refusal"]))
-    parts += _calls(message)
-    name = message.get("name")
-    return Message("tool" if role == "function" else role, tuple(parts), name if isinstance(name, str) else "")
+def read_part(block: Any, kind: str, parts: list[Part], content: Content) -> None:
+    """One content block: text, image, audio, file, thinking."""
+    if block.__class__ is str:
+        parts.append(Part(kind, block))
+        return
+    if block.__class__ is not dict:
+        return
+    what = block.get("type")
+    if what == "text" or (what is None and "text" in block):
+        parts.append(Part(kind, text(block.get("text"))))
+    elif what == "refusal":
+        parts.append(Part(kind, text(block.get("refusal"))))
+    elif what == "image_url":
+        image = block.get("image_url")
+        if image.__class__ is dict:
+            parts.append(media_part("image", image.get("url"), image.get("detail")))
+        else:
+            parts.append(media_part("image", image, block.get("detail")))
+    elif what == "input_audio":
+        audio = block.get("input_audio")
+        parts.append(media_part("audio", audio.get("data") if audio.__class__ is dict else audio))
+    elif what in ("video_url", "file_url", "audio_url", "document_url"):
+        link = block.get(what)
+        sort = {"video_url": "video", "audio_url": "audio"}.get(what, "file")
+        parts.append(media_part(sort, link.get("url") if link.__class__ is dict else link))
+    elif what == "file":
+        file = mapping(block.get("file"))
+        if not file.get("file_data"):
+            content.complete = False
+        parts.append(media_part("file", file.get("file_data"), "", file.get("filename")))
+    elif what == "thinking":  # Mistral: a list of texts
+        for each in sequence(block.get("thinking")):
+            parts.append(Part("reasoning", text(mapping(each).get("text"))))
+    elif "text" in block:
+        parts.append(Part(kind, text(block.get("text"))))
+    else:
+        content.complete = False
 
 
-def _calls(message: dict[str, Any]) -> list[Part]:
-    parts = []
-    calls = sequence(message.get("tool_calls"))
-    for function in [mapping(one).get("function") for one in calls] + [message.get("function_call")]:
-        if isinstance(function, dict):
-            parts.append(Part("call", _arguments(function.get("arguments")), text(function.get("name"))))
-    return parts
-
-
-def _arguments(value: Any) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value).decode() if value is not None else ""
-
-
-def _parts(said: Any, kind: str) -> list[Part]:
-    if isinstance(said, str):
-        return [Part(kind, said)]
-    parts = []
-    for piece in said if isinstance(said, list) else ():
-        if isinstance(piece, str):
-            parts.append(Part(kind, piece))
-        elif isinstance(piece, dict):
-            words = piece.get("text", piece.get("refusal", piece.get("thinking")))
-            if isinstance(words, str):
-                parts.append(Part(kind, words))
-            elif isinstance(words, list):
-                parts += _parts(words, "reasoning")
-            else:
-                parts.append(media_part(piece))
-    return parts
-
-
-def _whole(call: Call, content: Content, response: dict[str, Any]) -> None:
-    call.provider_call_id = text(response.get("id"))
-    set_time(call, response.get("created"))
-    finish_model(call, response)
-    call.service_tier = text(response.get("service_tier"), 40)
-    for choice in sequence(response.get("choices")):
-        if not isinstance(choice, dict):
+def reply(call: Call, x: Exchange) -> None:
+    if x.chunks is not None:
+        _stream(call, x, x.chunks)
+        return
+    get = x.answer.get
+    call.provider_call_id = name(get("id"))
+    model = get("model")
+    if model:
+        call.model = name(model)
+    tier = get("service_tier")
+    if tier:
+        call.service_tier = name(tier)
+    created(call, get("created"))
+    content = content_of(call)
+    for choice in sequence(get("choices")):
+        if choice.__class__ is not dict:
             continue
-        message = mapping(choice.get("message"))
-        content.output.append(_message(message, "assistant", message.get("content")))
-        call.stop_reason = call.stop_reason or text(choice.get("finish_reason"), 40)
-    stops(call)
-    reported = response.get("usage")
-    if isinstance(reported, dict):
-        usage.openai(call, reported)
+        message = choice.get("message")
+        if message.__class__ is dict:
+            content.output.append(read_message(message, content))
+        elif choice.get("text"):
+            content.output.append(Message("assistant", (Part("text", text(choice["text"])),)))
+        _finish(call, choice.get("finish_reason"))
+    if content.output and is_redacted(content.output):
+        content.complete = False
+    _usage(call, get("usage") or mapping(get("x_groq")).get("usage"))
 
 
-def _stream(call: Call, content: Content, chunks: list[Any]) -> None:
-    """Chunks to one answer: ids come from the first chunk that has them (Azure's first is empty), usage from the last."""
+def _finish(call: Call, reason: Any) -> None:
+    if reason and reason.__class__ is str:
+        if not call.stop_reason:
+            call.stop_reason = name(reason)
+        if reason in ("content_filter", "guardrail_intervened"):
+            call.status = "blocked"
+
+
+def _usage(call: Call, given: Any) -> None:
+    if given.__class__ is not dict or not given:
+        return
+    usages.openai(call, given)
+    first = given.get("time_to_first_token_ms")
+    if first is not None and call.ttft_ms is None:
+        call.ttft_ms = milliseconds(first)
+    tools = given.get("server_tool_use_details") or given.get("server_tool_use")
+    if tools:
+        call.web_searches = count(mapping(tools).get("web_search_requests"), "usage.web_search_requests")
+    tier = given.get("service_tier")
+    if tier and not call.service_tier:
+        call.service_tier = name(tier)
+
+
+class _Choice:
+    """One answer of a stream while its deltas come in."""
+
+    __slots__ = ("blocks", "calls", "reason", "refusal", "said", "thought")
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.thought: list[str] = []
+        self.refusal: list[str] = []
+        self.blocks: list[Part] = []
+        self.calls: dict[Any, list[str]] = {}  # by index: name, then pieces of arguments
+        self.reason = ""
+
+    def message(self) -> Message:
+        parts: list[Part] = []
+        if self.thought:
+            parts.append(Part("reasoning", "".join(self.thought)))
+        parts.extend(self.blocks)
+        if self.said:
+            parts.append(Part("text", "".join(self.said)))
+        if self.refusal:
+            parts.append(Part("text", "".join(self.refusal)))
+        parts.extend(Part("call", "".join(pieces[1:]), pieces[0]) for pieces in self.calls.values())
+        return Message("assistant", tuple(parts))
+
+
+def _stream(call: Call, x: Exchange, chunks: list[Any]) -> None:
     call.stream = True
-    said: dict[int, list[str]] = {}
-    thought: list[str] = []
-    calls: dict[tuple[int, int], list[str]] = {}
-    reported: dict[str, Any] | None = None
-    head: dict[str, Any] = {}
+    content = content_of(call)
+    choices: dict[Any, _Choice] = {}
+    first = choices[0] = _Choice()
+    say = first.said.append
     for chunk in chunks:
+        if chunk.__class__ is not dict or "choices" not in chunk:
+            continue
+        for each in chunk["choices"] or ():
+            delta = each.get("delta")
+            if each.get("finish_reason") or each.get("index"):
+                choice = _choice(choices, each)
+            else:
+                choice = first
+            if delta:
+                for key, value in delta.items():
+                    if value:
+                        if key == "content" and value.__class__ is str:
+                            if choice is first:
+                                say(value)
+                            else:
+                                choice.said.append(value)
+                        elif key != "role":
+                            _delta(choice, key, value, delta, content)
+            elif "text" in each:
+                choice.said.append(text(each["text"]))
+    usage = _ends_of(call, chunks)
+    for choice in choices.values():
+        if choice.reason or choice.said or choice.calls or choice.thought or choice.refusal or choice.blocks:
+            content.output.append(choice.message())
+            _finish(call, choice.reason)
+    if not call.stop_reason and call.status == "ok" and (x.answer_cut or usage is None):
+        call.status = "incomplete"
+    _usage(call, usage)
+
+
+def _choice(choices: dict[Any, _Choice], each: dict[str, Any]) -> _Choice:
+    index = each.get("index") or 0
+    choice = choices.get(index)
+    if choice is None:
+        choice = choices[index] = _Choice()
+    reason = each.get("finish_reason")
+    if reason:
+        choice.reason = reason
+    return choice
+
+
+def _ends_of(call: Call, chunks: list[Any]) -> Any:
+    """Set what the ends of a stream tell: who and when at its head, the tier that served near its tail. Gives the usage.
+
+    The first chunk of Azure has no id, no model and no time. Usage and tier are those of the last chunk that has any.
+    """
+    for chunk in chunks:
+        if chunk.__class__ is dict and chunk.get("model"):
+            call.provider_call_id = name(chunk.get("id"))
+            call.model = name(chunk["model"])
+            created(call, chunk.get("created"))
+            break
+    usage: Any = None
+    tier: Any = None
+    for steps, chunk in enumerate(reversed(chunks)):
         if chunk.__class__ is not dict:
             continue
-        if not head and chunk.get("model"):
-            head = chunk
-        found = chunk.get("usage")
-        if found.__class__ is dict:
-            reported = found
-        elif "x_groq" in chunk:
-            reported = mapping(chunk["x_groq"]).get("usage") or reported
-        if tier := chunk.get("service_tier"):
-            call.service_tier = text(tier, 40)
-        for choice in chunk.get("choices") or ():
-            if choice.__class__ is not dict:
-                continue
-            delta = choice.get("delta")
-            if choice.get("finish_reason"):
-                call.stop_reason = text(choice["finish_reason"], 40)
-                if reported is None and isinstance(choice.get("usage"), dict):
-                    reported = choice["usage"]
-            if delta.__class__ is not dict:
-                continue
-            words = delta.get("content")
-            if words:
-                if words.__class__ is str:
-                    said.setdefault(choice.get("index") or 0, []).append(words)
-                else:
-                    said.setdefault(0, []).extend(part.text for part in _parts(words, "text"))
-            words = delta.get("reasoning_content") or delta.get("reasoning")
-            if words.__class__ is str:
-                thought.append(words)
-            if delta.get("tool_calls"):
-                _stream_calls(calls, choice.get("index") or 0, delta["tool_calls"])
-    for message in said.values():
-        content.output.append(Message("assistant", (Part("text", "".join(message)),)))
-    if thought:
-        content.output.append(Message("assistant", (Part("reasoning", "".join(thought)),)))
-    if calls:
-        parts = tuple(Part("call", "".join(pieces[1:]), pieces[0]) for pieces in calls.values())
-        content.output.append(Message("assistant", parts))
-    call.provider_call_id = text(head.get("id"))
-    set_time(call, head.get("created"))
-    finish_model(call, head)
-    stops(call)
-    if isinstance(reported, dict):
-        usage.openai(call, reported)
+        if usage is None:
+            usage = chunk.get("usage") or mapping(chunk.get("x_groq")).get("usage") or None
+        tier = tier or chunk.get("service_tier")
+        if usage is not None and (tier or steps > 2):
+            break
+    if tier:
+        call.service_tier = name(tier)
+    return usage
 
 
-def _stream_calls(calls: dict[tuple[int, int], list[str]], choice: int, deltas: Any) -> None:
-    for place, delta in enumerate(sequence(deltas)):
-        if not isinstance(delta, dict):
-            continue
-        index = delta.get("index")
-        function = mapping(delta.get("function"))
-        pieces = calls.setdefault((choice, index if isinstance(index, int) else place), [""])
-        if isinstance(function.get("name"), str):
-            pieces[0] = pieces[0] or function["name"]
-        if function.get("arguments"):
-            pieces.append(_arguments(function["arguments"]))
+def _delta(choice: _Choice, key: str, value: Any, delta: dict[str, Any], content: Content) -> None:
+    """A delta that is not plain text."""
+    if key == "reasoning_content" or (key == "reasoning" and not delta.get("reasoning_content")):
+        if value.__class__ is str:
+            choice.thought.append(value)
+    elif key == "tool_calls":
+        for each in sequence(value):
+            if each.__class__ is not dict:
+                continue
+            function = mapping(each.get("function"))
+            label = function.get("name")
+            index = each.get("index")
+            if index is None:
+                index = len(choice.calls) if label or not choice.calls else len(choice.calls) - 1
+            pieces = choice.calls.get(index)
+            if pieces is None:
+                pieces = choice.calls[index] = [""]
+            if label and not pieces[0]:
+                pieces[0] = name(label)
+            arguments = function.get("arguments")
+            if arguments:
+                pieces.append(arguments_text(arguments))
+    elif key == "refusal":
+        choice.refusal.append(text(value))
+    elif key == "function_call":
+        pieces = choice.calls.setdefault("legacy", [""])
+        function = mapping(value)
+        pieces[0] = pieces[0] or name(function.get("name"))
+        pieces.append(text(function.get("arguments")))
+    elif key == "content" and value.__class__ is list:
+        blocks: list[Part] = []
+        for block in value:
+            read_part(block, "text", blocks, content)
+        for part in blocks:
+            if part.kind == "text":
+                choice.said.append(part.text)
+            elif part.kind == "reasoning":
+                choice.thought.append(part.text)
+            else:
+                choice.blocks.append(part)
+    elif key == "audio" and value.__class__ is dict and value.get("transcript"):
+        choice.said.append(text(value["transcript"]))
+
+
+BODY: Final = Body(API, "chat", "OpenAI chat completions, and the vendors that speak it", True, ask, reply)

@@ -1,38 +1,58 @@
-"""Embeddings as OpenAI made them: input is a text, texts, or token ids; there is no id and no time in the body."""
+"""OpenAI embeddings, and the vendors that speak them."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Final
 
-from schemas.call import Call, Content, Message, Part
-from transforms.decode import usage
-from transforms.decode.bodies.common import finish_model, params_of
-from transforms.decode.values import mapping, text
+from schemas.call import Call, Message, Part
+from transforms.decode import usage as usages
+from transforms.decode.content import content_of, is_redacted, media_part, params
+from transforms.decode.exchange import Body, Exchange
+from transforms.decode.values import mapping, name, sequence, text
 
-API = "openai.embeddings"
 
-
-def decode(call: Call, request: dict[str, Any], response: Any, chunks: list[Any] | None) -> None:
-    """Fill ``call``; each input is a message of its own."""
-    call.api, call.operation = API, "embedding"
-    call.model_requested = text(request.get("model"))
-    call.end_user = call.end_user or text(request.get("user"))
-    call.params = params_of(request, ("input",))
-    content = call.content = Content()
+def ask(call: Call, x: Exchange) -> None:
+    request = x.request
+    call.model_requested = name(request.get("model"))
+    user = request.get("user")
+    if user and not call.end_user:
+        call.end_user = name(user)
+    call.params = params(request)
+    content = content_of(call)
     given = request.get("input")
-    for one in given if isinstance(given, list) else [given]:
-        if isinstance(one, str):
-            content.prompt.append(Message("user", (Part("text", one),)))
-        elif isinstance(one, list):
-            content.token_inputs += len(one)
-        elif isinstance(one, int):
-            content.token_inputs += 1
-        else:
-            content.complete = False
-    answer = mapping(response)
-    call.provider_call_id = text(answer.get("id"))
-    finish_model(call, answer)
-    reported = answer.get("usage")
-    if isinstance(reported, dict):
-        usage.openai(call, reported)
-        call.output_visible = call.output_visible or 0
+    if given.__class__ is str:
+        content.prompt.append(Message("user", (Part("text", given),)))
+        return
+    listed = sequence(given)
+    if listed and listed[0].__class__ is int:  # one text as token ids
+        content.token_inputs = len(listed)
+        return
+    for item in listed:
+        if item.__class__ is str:
+            content.prompt.append(Message("user", (Part("text", item),)))
+        elif item.__class__ is list:
+            content.token_inputs += len(item)
+        elif item.__class__ is dict:  # texts and images together
+            parts: list[Part] = []
+            for block in sequence(item.get("content")):
+                entry = mapping(block)
+                if "text" in entry:
+                    parts.append(Part("text", text(entry["text"])))
+                else:
+                    image = entry.get("image_url")
+                    parts.append(media_part("image", image.get("url") if image.__class__ is dict else image))
+            content.prompt.append(Message("user", tuple(parts)))
+    if is_redacted(content.prompt):
+        content.complete = False
+
+
+def reply(call: Call, x: Exchange) -> None:
+    answer = x.answer
+    call.provider_call_id = name(answer.get("id"))
+    call.model = name(answer.get("model"))
+    usage = answer.get("usage")
+    if usage.__class__ is dict:
+        usages.openai(call, usage)
+
+
+BODY: Final = Body("openai.embeddings", "embedding", "OpenAI embeddings", True, ask, reply)

@@ -1,136 +1,242 @@
-"""OpenAI Responses API, also as spoken by Azure, xAI and others."""
+"""OpenAI Responses, whole and streamed."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import orjson
+from typing import Any, Final
 
 from schemas.call import Call, Content, Message, Part
-from transforms.decode import usage
-from transforms.decode.bodies.common import finish_model, media_part, params_of, stops, tool_choice
-from transforms.decode.values import add_tags, mapping, sequence, set_time, text, whole
-
-API = "openai.responses"
-_CONTENT = frozenset({"input", "instructions", "tools", "tool_choice", "text"})
-_LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
-_HOSTED = frozenset(
-    {"web_search_call", "file_search_call", "code_interpreter_call", "mcp_call", "image_generation_call"}
+from transforms.decode import usage as usages
+from transforms.decode.content import (
+    ROLES,
+    arguments_text,
+    chosen_tool,
+    content_of,
+    is_redacted,
+    media_part,
+    params,
 )
+from transforms.decode.exchange import Body, Exchange
+from transforms.decode.times import created, end
+from transforms.decode.values import count, dumps, mapping, name, sequence, text
+
+API: Final = "openai.responses"
+
+_SERVER_STATE: Final = ("previous_response_id", "conversation", "prompt", "context_management")
+"""The vendor puts earlier turns or a stored template before what the request says."""
+
+_CLIENT_TOOLS: Final = frozenset({"function", "custom"})
+_STATUSES: Final = {
+    "completed": "ok",
+    "incomplete": "incomplete",
+    "in_progress": "incomplete",
+    "queued": "incomplete",
+    "failed": "error",
+    "cancelled": "cancelled",
+}
 
 
-def decode(call: Call, request: dict[str, Any], response: Any, chunks: list[Any] | None) -> None:
-    """Fill ``call`` from a request and its response object, which a stream repeats: the last one is whole."""
-    call.api, call.operation = API, "chat"
-    call.model_requested = text(request.get("model"))
-    call.stream = request.get("stream") is True or chunks is not None
-    call.max_tokens = whole(request.get("max_output_tokens"))
-    call.service_tier_requested = text(request.get("service_tier"), 40)
-    call.cache_key = text(request.get("prompt_cache_key"))
-    call.end_user = call.end_user or text(request.get("safety_identifier") or request.get("user"))
-    call.params = params_of(request, _CONTENT)
-    add_tags(call, request.get("metadata"))
-    tools = request.get("tools")
-    schema = mapping(mapping(request.get("text")).get("format"))
-    content = call.content = Content(
-        prompt=_prompt(request),
-        tools_json=orjson.dumps(tools) if tools and isinstance(tools, list) else b"",
-        schema_json=orjson.dumps(schema) if schema.get("type") == "json_schema" else b"",
-        tool_choice=tool_choice(request),
-    )
-    answer = _last(chunks) if chunks is not None else mapping(response)
-    call.provider_call_id = text(answer.get("id"))
-    set_time(call, answer.get("created_at"))
-    finish_model(call, answer)
-    tier = text(answer.get("service_tier"), 40)
-    call.service_tier = "" if tier == "auto" else tier
-    content.output = _items(answer.get("output"), "assistant")
-    _outcome(call, answer)
-    hosted = [mapping(item).get("type") for item in sequence(answer.get("output"))]
-    call.web_searches = hosted.count("web_search_call") or None
-    content.complete = not (
-        request.get("previous_response_id")
-        or request.get("conversation")
-        or request.get("prompt")
-        or _HOSTED.intersection(kind for kind in hosted if isinstance(kind, str))
-        or any(part.kind == "media" for message in content.prompt for part in message.parts)
-    )
-    reported = answer.get("usage")
-    if isinstance(reported, dict):
-        usage.openai(call, reported)
+def ask(call: Call, x: Exchange) -> None:
+    request = x.request
+    get = request.get
+    call.model_requested = name(get("model"))
+    if get("stream"):
+        call.stream = True
+    limit = get("max_output_tokens")
+    if limit:
+        call.max_tokens = count(limit, "max_output_tokens")
+    tier = get("service_tier")
+    if tier:
+        call.service_tier_requested = name(tier)
+    key = get("prompt_cache_key")
+    if key:
+        call.cache_key = name(key)
+    user = get("safety_identifier") or get("user")
+    if user and not call.end_user:
+        call.end_user = name(user)
+    call.params = params(request)
+
+    content = content_of(call)
+    instructions = get("instructions")
+    if instructions:
+        if instructions.__class__ is str:
+            content.prompt.append(Message("system", (Part("text", instructions),)))
+        else:
+            for item in sequence(instructions):
+                read_item(item, content, content.prompt)
+    given = get("input")
+    if given.__class__ is str:
+        content.prompt.append(Message("user", (Part("text", given),)))
+    elif given.__class__ is list:
+        for item in given:
+            read_item(item, content, content.prompt)
+    tools = get("tools")
+    if tools:
+        content.tools_json = dumps(tools)
+        for tool in sequence(tools):
+            if mapping(tool).get("type", "function") not in _CLIENT_TOOLS:
+                content.complete = False  # a hosted tool: what it returns is put into the prompt unseen
+    choice = get("tool_choice")
+    if choice:
+        content.tool_choice = chosen_tool(choice)
+    shape = mapping(get("text")).get("format")
+    if shape.__class__ is dict and "schema" in shape:
+        content.schema_json = dumps(shape)
+    for each in _SERVER_STATE:
+        if get(each):
+            content.complete = False
+    if is_redacted(content.prompt):
+        content.complete = False
 
 
-def _last(chunks: list[Any]) -> dict[str, Any]:
-    """The last whole response of a stream, else the newest partial one."""
-    newest: dict[str, Any] = {}
-    for chunk in reversed(chunks):
-        found = mapping(mapping(chunk).get("response"))
-        if found:
-            if mapping(chunk).get("type") in _LAST:
-                return found
-            newest = newest or found
-    return newest
+def read_item(item: Any, content: Content, into: list[Message]) -> None:
+    """One item of ``input`` or ``output``."""
+    if item.__class__ is str:
+        into.append(Message("user", (Part("text", item),)))
+        return
+    if item.__class__ is not dict:
+        return
+    what = item.get("type")
+    if what is None or what == "message":
+        role = ROLES.get(item.get("role") or "assistant", "user")
+        said = item.get("content")
+        if said.__class__ is str:
+            into.append(Message(role, (Part("text", said),) if said else ()))
+            return
+        parts: list[Part] = []
+        for block in sequence(said):
+            _read_part(block, parts, content, "text")
+        into.append(Message(role, tuple(parts)))
+    elif what in ("function_call", "custom_tool_call"):
+        arguments = item.get("arguments") if what == "function_call" else item.get("input")
+        into.append(Message("assistant", (Part("call", arguments_text(arguments), name(item.get("name"))),)))
+    elif what in ("function_call_output", "custom_tool_call_output"):
+        output = item.get("output")
+        if output.__class__ is list:
+            results: list[Part] = []
+            for block in output:
+                _read_part(block, results, content, "result")
+            into.append(Message("tool", tuple(results)))
+        else:
+            into.append(Message("tool", (Part("result", arguments_text(output)),)))
+    elif what == "reasoning":
+        thoughts = [
+            Part("reasoning", text(mapping(block).get("text")))
+            for key in ("summary", "content")
+            for block in sequence(item.get(key))
+        ]
+        if thoughts:
+            into.append(Message("assistant", tuple(thoughts)))
+        if item.get("encrypted_content"):
+            content.complete = False
+    else:  # hosted tools, compaction, references: the vendor knows more of them than the log
+        content.complete = False
 
 
-def _outcome(call: Call, answer: dict[str, Any]) -> None:
-    status = answer.get("status")
-    if status == "incomplete":
-        call.stop_reason = text(mapping(answer.get("incomplete_details")).get("reason"), 40)
-        call.status = "incomplete"
-        stops(call)
+def _read_part(block: Any, parts: list[Part], content: Content, kind: str) -> None:
+    if block.__class__ is not dict:
+        return
+    what = block.get("type")
+    if what in ("input_text", "output_text", "text"):
+        parts.append(Part(kind, text(block.get("text"))))
+    elif what == "refusal":
+        parts.append(Part(kind, text(block.get("refusal"))))
+    elif what in ("input_image", "output_image"):
+        image = block.get("image_url")
+        if not image:
+            content.complete = False
+        parts.append(media_part("image", image, block.get("detail")))
+    elif what == "input_file":
+        if not block.get("file_data"):
+            content.complete = False
+        parts.append(media_part("file", block.get("file_data") or block.get("file_url"), "", block.get("filename")))
+    elif what == "input_audio":
+        parts.append(media_part("audio", mapping(block.get("input_audio")).get("data")))
+    elif what in ("reasoning_text", "summary_text"):
+        parts.append(Part("reasoning", text(block.get("text"))))
+    else:
+        content.complete = False
+
+
+def reply(call: Call, x: Exchange) -> None:
+    answer = x.answer
+    if x.chunks is not None:
+        call.stream = True
+        answer = _last_response(x.chunks)
+    get = answer.get
+    call.provider_call_id = name(get("id"))
+    model = get("model")
+    if model:
+        call.model = name(model)
+    tier = get("service_tier")
+    if tier:
+        call.service_tier = name(tier)
+    created(call, get("created_at"))
+    completed = get("completed_at")
+    if completed and call.end_time is None:
+        end(call, completed)
+    status = get("status")
+    if status:
+        call.status = _STATUSES.get(status, "ok") if status.__class__ is str else "ok"
+        call.stop_reason = name(mapping(get("incomplete_details")).get("reason") or status)
         if call.stop_reason == "content_filter":
             call.status = "blocked"
-    elif status in ("failed", "cancelled"):
-        call.status = "error" if status == "failed" else "cancelled"
-        call.error_type = text(mapping(answer.get("error")).get("code"), 80)
-    elif status in ("queued", "in_progress"):
-        call.status = "incomplete"
-        call.flag("still_running")
-    elif status == "completed":
-        call.stop_reason = "stop"
+    error = get("error")
+    if error.__class__ is dict and call.status == "error":
+        call.error_type = name(error.get("code") or error.get("type"))
+    content = content_of(call)
+    output = get("output")
+    if output:
+        searches = 0
+        for item in sequence(output):
+            read_item(item, content, content.output)
+            searches += item.__class__ is dict and item.get("type") == "web_search_call"
+        if searches:
+            call.web_searches = searches
+    if x.chunks is not None:
+        if not content.output:
+            _from_deltas(content, x.chunks)
+        if not status or status in ("in_progress", "queued"):
+            call.status = "incomplete"
+    usage = get("usage")
+    if usage.__class__ is dict:
+        usages.openai(call, usage)
 
 
-def _prompt(request: dict[str, Any]) -> list[Message]:
-    said = request.get("input")
-    prompt = []
-    if isinstance(request.get("instructions"), str):
-        prompt.append(Message("system", (Part("text", request["instructions"]),)))
-    if isinstance(said, str):
-        prompt.append(Message("user", (Part("text", said),)))
-    else:
-        prompt += _items(said, "user")
-    return prompt
+def _last_response(chunks: list[Any]) -> dict[str, Any]:
+    """The last full response object of a stream: only that one has the usage and the tier that served."""
+    for chunk in reversed(chunks):
+        if chunk.__class__ is dict:
+            response = chunk.get("response")
+            if response.__class__ is dict:
+                return response  # type: ignore[no-any-return]
+    return {}
 
 
-def _items(items: Any, role: str) -> list[Message]:
-    made = []
-    for item in items if isinstance(items, list) else ():
-        if not isinstance(item, dict):
+def _from_deltas(content: Content, chunks: list[Any]) -> None:
+    """The answer of a stream whose last response holds none: finished items, and the text of those cut off."""
+    finished: set[Any] = set()
+    texts: dict[Any, list[str]] = {}
+    calls: dict[Any, list[str]] = {}
+    names: dict[Any, str] = {}
+    for chunk in chunks:
+        if chunk.__class__ is not dict:
             continue
-        kind = item.get("type")
-        if kind in (None, "message"):
-            who = item.get("role")
-            made.append(Message(who if isinstance(who, str) else role, tuple(_parts(item.get("content")))))
-        elif kind in ("function_call", "custom_tool_call"):
-            words = item.get("arguments", item.get("input"))
-            part = Part("call", words if isinstance(words, str) else "", text(item.get("name")))
-            made.append(Message("assistant", (part,)))
-        elif kind in ("function_call_output", "custom_tool_call_output"):
-            words = item.get("output")
-            parts = [Part("result", words)] if isinstance(words, str) else _parts(words)
-            made.append(Message("tool", tuple(parts)))
-        elif kind == "reasoning":
-            parts = _parts(item.get("summary")) + _parts(item.get("content"))
-            made.append(Message("assistant", tuple(part._replace(kind="reasoning") for part in parts)))
-    return made
+        what = chunk.get("type")
+        if what == "response.output_text.delta" or what == "response.refusal.delta":
+            texts.setdefault(chunk.get("output_index"), []).append(text(chunk.get("delta")))
+        elif what == "response.function_call_arguments.delta":
+            calls.setdefault(chunk.get("output_index"), []).append(text(chunk.get("delta")))
+        elif what == "response.output_item.added":
+            names[chunk.get("output_index")] = name(mapping(chunk.get("item")).get("name"))
+        elif what == "response.output_item.done":
+            finished.add(chunk.get("output_index"))
+            read_item(chunk.get("item"), content, content.output)
+    for index, pieces in texts.items():
+        if index not in finished:
+            content.output.append(Message("assistant", (Part("text", "".join(pieces)),)))
+    for index, pieces in calls.items():
+        if index not in finished:
+            content.output.append(Message("assistant", (Part("call", "".join(pieces), names.get(index, "")),)))
 
 
-def _parts(said: Any) -> list[Part]:
-    if isinstance(said, str):
-        return [Part("text", said)]
-    parts = []
-    for piece in said if isinstance(said, list) else ():
-        if isinstance(piece, dict):
-            words = piece.get("text", piece.get("refusal"))
-            parts.append(Part("text", words) if isinstance(words, str) else media_part(piece))
-    return parts
+BODY: Final = Body(API, "chat", "OpenAI Responses", True, ask, reply)

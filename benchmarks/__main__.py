@@ -1,0 +1,152 @@
+"""``make bench``: one line per figure. ``ARGS=--full`` goes on to 10⁶ calls; ``ARGS=--only NAME`` measures one."""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from benchmarks.figures import HEADER, Figure
+from benchmarks.loops import bare_loop, check_counters, litellm_loop
+from sources.generate import GenerateSettings, generate, write
+
+AGENT_RECORDS = 6000
+PASSES = 3
+
+
+def shared() -> Path | None:
+    """The folder of real calls, if it is beside the checkout."""
+    folder = Path(os.environ.get("LLM_FINOPS_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+    return folder if (folder / "data").is_dir() else None
+
+
+def pipeline(path: Path) -> dict[str, Any]:
+    """Counts, seconds and peak memory of one run over ``path`` in a process of its own, proved by reconcile."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = subprocess.run(
+            [sys.executable, "-m", "benchmarks.one_run", str(path), folder], capture_output=True, text=True, check=False
+        )
+        if run.returncode:
+            raise SystemExit(f"the run over {path} failed:\n{run.stderr[-2000:]}")
+        found: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+        return found
+
+
+def agent_traffic(folder: Path) -> Path:
+    """Records of the agents of generated traffic: tools and growing history, paid again on every step."""
+    path = folder / "agents.jsonl"
+    settings = GenerateSettings(seed=3, calls=1_000_000, hours=24, broken=0, incidents=False)
+    wanted = (r.value for r in generate(settings) if r.facts.app.endswith("-agent"))
+    path.write_bytes(b"\n".join(islice(wanted, AGENT_RECORDS)) + b"\n")
+    return path
+
+
+def corpus(folder: Path) -> Path:
+    found = shared()
+    assert found is not None
+    path = folder / "corpus.jsonl"
+    with gzip.open(found / "data" / "calls" / "calls.jsonl.gz") as source, path.open("wb") as target:
+        shutil.copyfileobj(source, target)
+    return path
+
+
+def against_bare(name: str, path: Path, must: float, goal: float, what: str) -> Iterator[Figure]:
+    """The pipeline against the bare loop, best of ``PASSES`` each, taken in turn; start-up of the pipeline apart."""
+    lines = path.read_bytes().splitlines()
+    equal = check_counters(lines)
+    bare, ours = [], []
+    for _ in range(PASSES):
+        bare.append(bare_loop(lines)[0])
+        ours.append(pipeline(path))
+    assert all(run["records"] == len(lines) for run in ours)
+    best = min(ours, key=lambda run: float(run["seconds"]))
+    loop = f"bare loop of orjson.loads + tiktoken on all texts of {what} ({len(lines):,} records, best of {PASSES})"
+    yield Figure(f"{name}_vs_bare", min(bare) / best["seconds"], "x", loop, must, goal)
+    yield Figure(f"{name}_startup", best["startup_seconds"], "s", "shown apart, not part of the ratio")
+    yield Figure(f"{name}_calls_per_s", best["calls"] / best["seconds"], "calls/s", "same run; this machine")
+    yield Figure(f"{name}_texts_equal", equal, "texts", "counter and tiktoken agree on each distinct text")
+    for stage, seconds in best["stage_seconds"].items():
+        yield Figure(f"{name}_{stage}_us", seconds / best["calls"] * 1e6, "us/call", "per-stage time of the same run")
+
+
+def real_corpus(folder: Path) -> Iterator[Figure]:
+    if shared() is None:
+        print("# corpus: skipped, the real calls are not beside the checkout (LLM_FINOPS_SHARED)", file=sys.stderr)
+        return
+    yield from against_bare("corpus", corpus(folder), 1.0, 1.5, "real calls")
+
+
+def agents(folder: Path) -> Iterator[Figure]:
+    path = agent_traffic(folder)
+    yield from against_bare("agents", path, 1.5, 3.0, "generated agent traffic")
+    try:
+        import litellm  # noqa: F401
+    except ImportError:
+        print("# litellm: skipped, it is not installed (make bench installs it)", file=sys.stderr)
+        return
+    lines = path.read_bytes().splitlines()[: AGENT_RECORDS // 4]
+    seconds, done = litellm_loop(lines)
+    best = min((pipeline(path) for _ in range(PASSES)), key=lambda run: float(run["seconds"]))
+    theirs, ours = seconds / done, best["seconds"] / best["calls"]
+    what = f"litellm.token_counter + cost_per_token per call ({done:,} calls)"
+    yield Figure("agents_vs_litellm", theirs / ours, "x", what, 4.0, 6.0)
+
+
+def scaling(folder: Path, sizes: tuple[int, ...]) -> Iterator[Figure]:
+    """Time and peak memory from 10⁴ calls on; each size against the one before."""
+    before: dict[str, Any] | None = None
+    for calls in sizes:
+        logs = folder / f"logs-{calls}"
+        write(GenerateSettings(seed=5, calls=calls, hours=24), logs)
+        run = pipeline(logs)
+        yield Figure(f"scale_{calls}_s", run["seconds"], "s", f"{run['calls']:,} calls, start-up apart")
+        yield Figure(
+            f"scale_{calls}_peak", run["peak_mib"], "MiB", "peak resident memory of the process, engine included"
+        )
+        if before:
+            more = run["calls"] / before["calls"]
+            ratio = run["seconds"] / before["seconds"] * 10 / more
+            yield Figure(f"scale_{calls}_time_ratio", ratio, "x", "10x the calls: times the time", 10.5, at_most=True)
+            yield Figure(
+                f"scale_{calls}_memory_ratio",
+                run["peak_mib"] / before["peak_mib"],
+                "x",
+                "10x the calls: times the memory",
+            )
+        before = run
+        shutil.rmtree(logs)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("--full", action="store_true", help="go on to 10⁶ calls (about ten minutes)")
+    parser.add_argument("--only", choices=("corpus", "agents", "scaling"), help="measure only this")
+    arguments = parser.parse_args()
+    sizes = (10_000, 100_000, 1_000_000) if arguments.full else (10_000, 100_000)
+    parts: dict[str, Callable[[Path], Iterator[Figure]]] = {
+        "corpus": real_corpus,
+        "agents": agents,
+        "scaling": lambda folder: scaling(folder, sizes),
+    }
+    missed = 0
+    print(HEADER)
+    with tempfile.TemporaryDirectory(prefix="llm-finops-bench-") as folder:
+        for name, part in parts.items():
+            if arguments.only in (None, name):
+                for figure in part(Path(folder)):
+                    print(figure.line(), flush=True)
+                    missed += figure.reached == "MISSED"
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,347 @@
+"""What a counted call says: figures worked out by hand with tiktoken, and laws."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.call import Call, Content, Media, Message, Part
+from transforms.count.counting import Counter, Settings
+from transforms.count.tokenizers import tiktoken_counter
+
+KEY = b"a key for tests"
+COUNTER = Counter(Settings(hash_key=KEY))
+
+
+@pytest.fixture(scope="module")
+def o200k() -> Callable[[str], int]:
+    return tiktoken_counter("o200k_base")
+
+
+def make(
+    prompt: list[Message],
+    output: list[Message] | None = None,
+    model: str = "gpt-4o",
+    tools: bytes = b"",
+    schema: bytes = b"",
+    **fields: Any,
+) -> Call:
+    call = Call()
+    call.provider, call.model, call.api, call.operation = "openai", model, "openai.chat", "chat"
+    for name, value in fields.items():
+        setattr(call, name, value)
+    call.content = Content(prompt=prompt, output=output or [], tools_json=tools, schema_json=schema)
+    return call
+
+
+def say(role: str, text: str, name: str = "") -> Message:
+    return Message(role, (Part("text", text),), name)
+
+
+def counted(call: Call, counter: Counter = COUNTER) -> Call:
+    call = copy.copy(call)
+    call.content = copy.copy(call.content)
+    counter.count(call)
+    return call
+
+
+def framing(call: Call) -> int:
+    assert call.counted_input is not None
+    parts = (call.system_tokens, call.tools_tokens, call.history_tokens, call.tool_result_tokens, call.user_tokens)
+    return call.counted_input - sum(parts)
+
+
+def test_plain_chat(o200k: Callable[[str], int]) -> None:
+    texts = ["You are terse.", "Hi!", "Hello, how can I help?", "Name the capital of France.", "And of Spain?"]
+    roles = ["system", "user", "assistant", "user", "user"]
+    call = counted(make([say(r, t) for r, t in zip(roles, texts, strict=True)], [say("assistant", "Paris. Madrid.")]))
+    tokens = [o200k(text) for text in texts]
+    assert call.counted_input == sum(tokens) + 4 * 5 + 3
+    assert (call.system_messages, call.history_messages, call.user_messages) == (1, 2, 2)
+    assert call.system_tokens == tokens[0]
+    assert call.history_tokens == tokens[1] + tokens[2]
+    assert call.user_tokens == tokens[3] + tokens[4]
+    assert call.user_bytes == len("Name the capital of France.And of Spain?")
+    assert framing(call) == 4 * 5 + 3
+    assert call.counted_output == call.answer_tokens == o200k("Paris. Madrid.")
+    assert (call.counted_with, call.count_quality) == ("o200k_base", "exact_tokenizer")
+    assert call.content is None
+
+
+def test_a_name_costs_one_more_than_itself() -> None:
+    plain = counted(make([say("user", "Hi")]))
+    named = counted(make([say("user", "Hi", "Ann")]))
+    as_role = counted(make([say("user", "Hi", "user")]))
+    assert plain.counted_input is not None
+    assert named.counted_input == plain.counted_input + 2  # "Ann" is one token
+    assert as_role.counted_input == plain.counted_input + 1
+
+
+@pytest.mark.parametrize(
+    ("model", "tokenizer", "reply"), [("gpt-4", "cl100k_base", 3), ("o3", "o200k_base", 2), ("gpt-5", "o200k_base", 2)]
+)
+def test_generations(model: str, tokenizer: str, reply: int) -> None:
+    call = counted(make([say("user", "naïve café")], model=model))
+    assert call.counted_with == tokenizer
+    assert call.counted_input == tiktoken_counter(tokenizer)("naïve café") + 4 + reply
+
+
+def test_tool_history(o200k: Callable[[str], int]) -> None:
+    prompt = [
+        say("user", "Weather in Rome?"),
+        Message("assistant", (Part("call", '{"city": "Rome"}', "look_up"),)),
+        Message("tool", (Part("result", "sunny"),)),  # names no tool: it answers the call before it
+    ]
+    call = counted(make(prompt))
+    name = o200k("look_up")
+    assert call.history_tokens == name + o200k('{"city":"Rome"}')
+    assert (call.tool_result_tokens, call.tool_result_messages, call.tool_result_bytes) == (o200k("sunny"), 1, 5)
+    assert call.user_tokens == o200k("Weather in Rome?")
+    assert framing(call) == 4 + 8 + (5 + name) + 3
+    named = [*prompt[:2], Message("tool", (Part("result", "sunny", "look_up"),))]
+    assert counted(make(named)).counted_input == call.counted_input
+
+
+def test_results_beside_words_are_told_apart(o200k: Callable[[str], int]) -> None:
+    mixed = Message("user", (Part("result", "42 degrees", "t"), Part("text", "Now in Celsius, please.")))
+    call = counted(make([say("user", "How hot?"), Message("assistant", (Part("call", "{}", "t"),)), mixed]))
+    assert call.tool_result_tokens == o200k("42 degrees")
+    assert call.user_tokens == o200k("Now in Celsius, please.")
+    assert call.history_tokens == o200k("How hot?") + o200k("t") + o200k("{}")
+    assert (call.user_messages, call.tool_result_messages, call.history_messages) == (1, 1, 2)
+    own = Message("assistant", (Part("result", "page", "web_search"), Part("text", "It says so.")))
+    call = counted(make([say("user", "Look it up"), own]))
+    assert (call.user_tokens, call.history_tokens) == (o200k("Look it up"), o200k("It says so."))
+
+
+TOOLS = (
+    b'[{"type":"function","function":{"name":"f","description":"Does f.","parameters":{"type":"object",'
+    b'"properties":{"x":{"type":"string","description":"the x"}},"required":["x"]}}}]'
+)
+RENDERED = """# Tools
+
+## functions
+
+namespace functions {
+
+// Does f.
+type f = (_: {
+// the x
+x: string,
+}) => any;
+
+} // namespace functions"""
+
+
+def test_tools(o200k: Callable[[str], int]) -> None:
+    bare = counted(make([say("user", "Hi")]))
+    call = counted(make([say("user", "Hi")], [say("assistant", "Yes")], tools=TOOLS))
+    assert call.tools_tokens == o200k(RENDERED) - 1
+    assert (call.tools_count, call.tools_bytes) == (1, len(TOOLS))
+    assert framing(call) == framing(bare) + 4  # in a message of their own
+    assert call.counted_output == o200k("Yes") + 1
+    # Beside a system prompt they are joined to it by a blank line.
+    beside = counted(make([say("system", "Be brief."), say("user", "Hi")], tools=TOOLS))
+    joined = o200k(f"Be brief.\n\n{RENDERED}") - 1
+    assert beside.counted_input == joined + o200k("Hi") + 8 + 3
+
+
+def test_answer_with_a_call(o200k: Callable[[str], int]) -> None:
+    call = counted(make([say("user", "Hi")], [Message("assistant", (Part("call", '{"x": 1}', "f"),))], tools=TOOLS))
+    assert call.answer_call_tokens == call.answer_tokens == o200k("f") + o200k('{"x":1}')
+    assert call.counted_output == call.answer_tokens + 7
+
+
+def test_embeddings_are_the_sum_of_their_texts(o200k: Callable[[str], int]) -> None:
+    cl100k = tiktoken_counter("cl100k_base")
+    call = make([say("user", "one text"), say("user", "another")], model="text-embedding-3-small")
+    call.operation, call.api = "embedding", "openai.embeddings"
+    assert call.content is not None
+    call.content.token_inputs = 9
+    call = counted(call)
+    assert call.counted_input == call.user_tokens == cl100k("one text") + cl100k("another") + 9
+    assert call.counted_output is None
+
+
+def test_images_by_the_published_rules() -> None:
+    def image(model: str, *media: Any) -> Call:
+        return counted(
+            make([Message("user", (Part("text", "?"), Part("media", "", media=Media("image", *media))))], model=model)
+        )
+
+    bare = counted(make([say("user", "?")])).user_tokens
+    assert image("gpt-4o", 1024, 1024).user_tokens == bare + 765  # 85 + 4 tiles of 170, OpenAI's own example
+    assert image("gpt-4o", 2048, 4096).user_tokens == bare + 1105  # OpenAI's own example
+    assert image("gpt-4o", 4096, 4096, 0, "low").user_tokens == bare + 85  # likewise
+    assert image("gpt-4o-mini", 512, 512).user_tokens == bare + 2833 + 5667
+    assert image("o4-mini", 1024, 1024).user_tokens == bare + 1024 * 172 // 100
+    assert image("o4-mini", 1800, 2400).user_tokens == bare + 1452 * 172 // 100  # 1,452 patches, OpenAI's own example
+    unknown = image("gpt-4o", 0, 0)
+    assert (unknown.media_parts, unknown.count_quality, unknown.user_tokens) == (1, "partial", bare)
+
+
+def test_estimate_and_partial_are_marked() -> None:
+    call = counted(make([say("user", "Hello there")], model="claude-sonnet-4-5"))
+    assert (call.count_quality, call.counted_with) == ("estimate", "o200k_base")
+    cut = make([say("user", "Hello there")])
+    assert cut.content is not None
+    cut.content.complete = False
+    assert counted(cut).count_quality == "partial"
+
+
+def test_counts_stand_in_for_usage_nobody_reported() -> None:
+    call = counted(make([say("user", "Hi")], [say("assistant", "Hello")]))
+    assert (call.input_fresh, call.output_visible) == (call.counted_input, call.counted_output)
+    assert (call.usage_source, call.usage_quality) == ("counted", "ok")
+    assert counted(make([say("user", "Hi")], [say("assistant", "Hello")], model="gpt-5")).usage_quality == "partial"
+    assert counted(make([say("user", "Hi")])).usage_quality == "partial"
+    failed = counted(make([say("user", "Hi")], status="error"))
+    assert (failed.usage_source, failed.input_fresh) == ("none", None)
+    cut = counted(make([say("user", "Hi")], [say("assistant", "He")], status="cancelled", stream=True))
+    assert cut.usage_source == "counted"
+
+
+def test_reported_usage_stays() -> None:
+    call = counted(make([say("user", "Hi")], [say("assistant", "Hello")], usage_source="vendor", input_fresh=99))
+    assert (call.input_fresh, call.output_visible, call.usage_source) == (99, None, "vendor")
+    bare = Call()
+    bare.usage_source, bare.input_fresh, bare.content = "vendor", 5, Content()
+    bare = counted(bare)
+    assert (bare.counted_input, bare.counted_output, bare.count_quality) == (None, None, "")
+    no_content = Call()
+    COUNTER.count(no_content)
+    assert no_content.counted_input is None
+
+
+texts = st.text(max_size=30) | st.sampled_from(["", "Be brief.", "x" * 50, "\ud800", "<|im_end|>"])
+names = st.sampled_from(["", "", "f", "look_up", "user"])
+medias = st.builds(Media, st.sampled_from(["image", "audio"]), st.integers(-1, 9999), st.integers(-1, 9999))
+parts = st.builds(Part, st.sampled_from(["text", "call", "result", "reasoning"]), texts, names) | st.builds(
+    Part, st.just("media"), st.just(""), names, medias | st.none()
+)
+messages = st.builds(
+    Message,
+    st.sampled_from(["system", "developer", "user", "assistant", "tool", "narrator"]),
+    st.lists(parts, max_size=3).map(tuple),
+    names,
+)
+contents = st.builds(
+    Content,
+    prompt=st.lists(messages, max_size=7),
+    output=st.lists(messages, max_size=2),
+    tools_json=st.sampled_from([b"", TOOLS, b"[]", b"not json", b'[{"type":"web_search"}]', b'[{"name":"g"}]', b"[1]"]),
+    schema_json=st.sampled_from([b"", b'{"name":"r","schema":{"type":"object"}}', b"?", b"[]"]),
+    tool_choice=st.sampled_from(["", "auto", "f"]),
+    token_inputs=st.integers(0, 9),
+    complete=st.booleans(),
+)
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> Call:
+    call = Call()
+    call.content = draw(contents)
+    call.model = draw(
+        st.sampled_from(["gpt-4o", "gpt-5-mini", "o4-mini", "gpt-4", "claude-opus-4-1", "gemini-2.5-pro", ""])
+    )
+    call.api = draw(st.sampled_from(["openai.chat", "openai.responses", "anthropic.messages", ""]))
+    call.operation = draw(st.sampled_from(["chat", "completion", "embedding"]))
+    call.params = draw(st.sampled_from([b"", b'{"n":1}']))
+    return call
+
+
+@settings(max_examples=200, deadline=None)
+@given(calls())
+def test_laws_of_any_call(call: Call) -> None:
+    content = call.content
+    assert content is not None
+    done = counted(call)
+    again = counted(call)
+    fresh = counted(call, Counter(Settings(hash_key=KEY)))
+    starved = counted(call, Counter(Settings(hash_key=KEY, cache_bytes=0)))
+    assert vars(done) == vars(again) == vars(fresh) == vars(starved)
+    if done.counted_input is not None:
+        around = framing(done)
+        assert around >= 0
+        if call.operation != "chat":
+            assert around == 0
+        sides = ("system", "tools", "history", "tool_result", "user")
+        assert all(getattr(done, f"{side}_tokens") >= 0 for side in sides)
+        assert all(0 <= getattr(done, f"{side}_hash") < 2**64 for side in sides)
+        results = sum(p.kind != "media" for m in content.prompt for p in m.parts)
+        assert done.tool_result_messages <= results + sum(m.role == "tool" for m in content.prompt)
+        shown = sum(
+            len(p.text.encode("utf-8", "surrogatepass")) for m in content.prompt for p in m.parts if p.kind != "media"
+        )
+        assert done.system_bytes + done.history_bytes + done.tool_result_bytes + done.user_bytes == shown
+    if done.counted_output is not None:
+        assert done.counted_output >= done.answer_tokens >= done.answer_call_tokens >= 0
+    assert len(done.content_hash) == 16
+
+
+@pytest.mark.parametrize("length", [32_768, 32_769, 70_000])
+def test_long_texts_count_like_short_ones(length: int, o200k: Callable[[str], int]) -> None:
+    text = ("word " * length)[:length]
+    first, again = counted(make([say("user", text)])), counted(make([say("user", text)]))
+    assert first.user_tokens == again.user_tokens == o200k(text)
+    assert (first.user_hash, first.content_hash) == (again.user_hash, again.content_hash)
+    assert first.user_hash != counted(make([say("user", text + "!")])).user_hash
+
+
+@settings(max_examples=200, deadline=None)
+@given(calls(), calls())
+def test_the_content_hash_tells_contents_apart(one: Call, other: Call) -> None:
+    first, second = counted(one).content_hash, counted(other).content_hash
+
+    def said(call: Call) -> tuple[Any, ...]:
+        content = dataclasses.replace(call.content, complete=True) if call.content else None
+        return (content, call.params)
+
+    assert (first == second) == (said(one) == said(other))
+
+
+def test_hashes_need_the_key_and_the_tenant() -> None:
+    call = make([say("system", "secret prompt"), say("user", "Hi")])
+    base = counted(call)
+    other_key = counted(call, Counter(Settings(hash_key=b"another")))
+    tenant = copy.copy(call)
+    tenant.tenant = "acme"
+    other_tenant = counted(tenant)
+    assert len({base.system_hash, other_key.system_hash, other_tenant.system_hash}) == 3
+    assert len({base.content_hash, other_key.content_hash, other_tenant.content_hash}) == 3
+    assert base.system_hash == counted(make([say("system", "secret prompt")], model="gpt-4")).system_hash
+    assert "a key" not in repr(Settings(hash_key=KEY))
+    with pytest.raises(ValueError, match="65 bytes"):
+        Settings(hash_key=b"x" * 65)
+
+
+def test_a_hash_follows_its_own_component_only() -> None:
+    def history(*middle: Message) -> Call:
+        return counted(make([say("system", "s"), *middle, say("user", "last")]))
+
+    one = history(say("user", "a"), say("assistant", "b"))
+    two = history(say("user", "a"), say("assistant", "c"))
+    assert (one.system_hash, one.user_hash) == (two.system_hash, two.user_hash)
+    assert one.history_hash != two.history_hash
+    assert one.content_hash != two.content_hash
+
+
+def test_the_cache_is_bounded_and_survives_long_texts() -> None:
+    counter = Counter(Settings(hash_key=KEY, cache_bytes=1 << 20))
+    for number in range(40):
+        counted(make([say("system", "kept " * 50), say("user", f"{number} " + "long unique text " * 3000)]), counter)
+    (space,) = counter._spaces.values()
+    assert counter._budget.turns == 0  # 2 MB went by; only digests were kept
+    assert say("system", "kept " * 50) in space.young
+    for number in range(3000):
+        counted(make([say("system", "kept " * 50), say("user", f"{number} unique " * 20)]), counter)
+    assert counter._budget.turns >= 2
+    assert say("system", "kept " * 50) in {**space.old, **space.young}
+    held = sum(len(m.parts[0].text) for m in {**space.old, **space.young} if isinstance(m, Message))
+    assert held < 1 << 20

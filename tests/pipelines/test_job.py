@@ -1,0 +1,366 @@
+"""The whole job on the real engine: against the vendor's own numbers, against known truth, and against bad input."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections import Counter as Tally
+from decimal import Decimal
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pytest
+from backports import zstd
+
+from pipelines.run import Job, run
+from schemas.call import LEAVES
+from sinks.clickhouse import Store, StoreAddress
+from sinks.reconcile import ledger, reconcile
+from sinks.steps import StoreSettings
+from sources.files import FileLimits
+from sources.generate import GenerateSettings, write
+
+INPUT = [leaf for leaf in LEAVES if leaf.startswith("input_")]
+OUTPUT = [leaf for leaf in LEAVES if leaf.startswith("output_")]
+
+
+def go(address: StoreAddress, *paths: Path, **settings: Any) -> Any:
+    return run(Job(paths, StoreSettings(address), **settings))
+
+
+def holds(store: Store) -> None:
+    failed = {c.name: c.examples[:3] for c in reconcile(store).checks if not c.holds}
+    assert failed == {}
+
+
+def totals(store: Store) -> dict[str, Any]:
+    """Everything that must not change when the same input is read again."""
+    minutes = store.rows(f"SELECT * EXCEPT version FROM {store.table('minutes')} FINAL WHERE calls != 0 ORDER BY ALL")
+    return {"minutes": minutes, "calls": store.rows(f"SELECT count(), sum(cost) FROM {store.table('calls')} FINAL")[0]}
+
+
+# -- the corpus --------------------------------------------------------------------------------------------------
+
+
+def vendor_input_output(usage: dict[str, Any]) -> tuple[int, int]:
+    """Oracle: all input and all output of a vendor's usage object, from the vendors' own documentation."""
+    if "iterations" in usage and usage["iterations"]:
+        pairs = [
+            vendor_input_output({k: v for k, v in part.items() if k != "iterations"}) for part in usage["iterations"]
+        ]
+        return sum(p[0] for p in pairs), sum(p[1] for p in pairs)
+    if "prompt_tokens" in usage or "completion_tokens" in usage:
+        given, made = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+        return given, made
+    if "cache_read_input_tokens" in usage or "cache_creation_input_tokens" in usage:
+        cache = (usage.get("cache_read_input_tokens") or 0) + (usage.get("cache_creation_input_tokens") or 0)
+        return (usage.get("input_tokens") or 0) + cache, usage.get("output_tokens") or 0
+    return usage.get("input_tokens") or 0, usage.get("output_tokens") or 0
+
+
+def identity_told(pair: dict[str, Any]) -> tuple[Any, ...]:
+    """Oracle: what proves that two records are one call: a vendor's own id (not a redacted one) and second, and usage."""
+    answer = pair["response"]
+    if isinstance(answer, dict) and isinstance(answer.get("stream"), list):
+        answer = next((chunk for chunk in answer["stream"] if isinstance(chunk, dict) and chunk.get("id")), {})
+    if (
+        not isinstance(answer, dict)
+        or "REDACTED" in str(answer.get("id"))
+        or not (answer.get("id") and answer.get("created"))
+    ):
+        return ()
+    return answer["id"], answer["created"], json.dumps(pair["usage"], sort_keys=True)
+
+
+def redelivered(shared: Path, store: Store) -> set[int]:
+    """Numbers of the corpus' lines whose receipts share their call with an earlier line."""
+    with gzip.open(shared / "data" / "calls" / "calls.jsonl.gz") as lines:
+        starts = list(accumulate((len(line) for line in lines), initial=0))
+    rows = store.rows(
+        f"SELECT arraySort(groupArray(position)) FROM {store.table('receipts')} FINAL WHERE outcome = 'call'"
+        " GROUP BY call_key, item HAVING count() > 1"
+    )
+    return {starts.index(position) for (positions,) in rows for position in positions[1:]}
+
+
+@pytest.fixture(scope="module")
+def corpus(shared: Path) -> list[dict[str, Any]]:
+    with gzip.open(shared / "data" / "calls" / "calls.jsonl.gz") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def test_corpus_totals_equal_a_plain_loop(
+    shared: Path, corpus: list[dict[str, Any]], store: Store, address: StoreAddress
+) -> None:
+    counts = go(address, shared / "data" / "calls" / "calls.jsonl.gz")
+    assert counts.records == len(corpus) == 7990
+    items = ledger(store)
+    assert items["records"] == 7990
+    assert items["items"] == counts.calls + counts.dead_letters + counts.ignored >= 7990
+    holds(store)
+    apis = ("openai.chat", "openai.responses", "openai.embeddings", "anthropic.messages")
+    providers = ("openai", "anthropic", "azure", "groq")
+    expected: Tally[tuple[str, str]] = Tally()
+    again = redelivered(shared, store)
+    told = [identity_told(pair) for pair in corpus]
+    for number in again:  # a few cassettes replay one billed call: same vendor id, same second, same usage
+        assert told[number], corpus[number]
+        assert told.count(told[number]) > 1
+    for number, pair in enumerate(corpus):
+        usage = pair["usage"]
+        if number in again:
+            continue
+        if pair["api"] not in apis or pair["provider"] not in providers or not usage or pair["status"] != 200:
+            continue
+        if {"prompt_tokens", "input_tokens", "completion_tokens", "output_tokens"} & usage.keys():
+            given, made = vendor_input_output(usage)
+            details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
+            expected[pair["provider"], "input"] += max(given, details.get("cached_tokens") or 0)
+            expected[pair["provider"], "output"] += made
+    assert items["duplicate"] == len(again) < 10
+    rows = store.rows(
+        f"SELECT provider, sum({' + '.join(f'ifNull({leaf}, 0)' for leaf in INPUT)}),"
+        f" sum({' + '.join(f'ifNull({leaf}, 0)' for leaf in OUTPUT)}) FROM {store.table('calls')} FINAL"
+        " WHERE usage_source = 'vendor' AND api IN ('openai.chat', 'openai.responses', 'openai.embeddings', 'anthropic.messages')"
+        " AND provider IN ('openai', 'anthropic', 'azure', 'groq') GROUP BY provider"
+    )
+    got = {
+        (provider, side): figure
+        for provider, given, made in rows
+        for side, figure in (("input", given), ("output", made))
+    }
+    assert got == dict(expected)
+
+
+# -- known truth -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def traffic(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Six hours with duplicates, late and broken records; all dated, since the minute of an undated one is that of its
+    first sight and so depends on the order of reading."""
+    folder = tmp_path_factory.mktemp("traffic") / "logs"
+    settings = GenerateSettings(seed=7, calls=3000, hours=6, duplicates=0.02, late=0.02, broken=0.01, undated=0)
+    return folder, write(settings, folder)
+
+
+def test_generated_traffic_equals_its_truth(
+    traffic: tuple[Path, dict[str, Any]], store: Store, address: StoreAddress
+) -> None:
+    folder, truth = traffic
+    counts = go(address, *sorted(folder.glob("calls-*")))
+    assert counts.records == truth["records"]["total"]
+    holds(store)
+    items = ledger(store)
+    assert items["call"] == truth["calls"]
+    assert items["duplicate"] == truth["records"]["duplicate"]
+    assert items["dead_letter"] == truth["records"]["broken"]
+    reasons = dict(store.rows(f"SELECT reason, count() FROM {store.table('dead_letters')} FINAL GROUP BY reason"))
+    wanted: Tally[str] = Tally()
+    for broken in truth["broken"].values():
+        wanted[broken["reason"]] += broken["records"]
+    assert reasons == dict(wanted)
+    teams = dict(store.rows(f"SELECT team, toUInt64(sum(calls)) FROM {store.table('minutes')} FINAL GROUP BY team"))
+    assert teams == {team: figures["calls"] for team, figures in truth["teams"].items()}
+
+
+def test_secrets_of_the_traffic_are_nowhere_in_the_store(
+    traffic: tuple[Path, dict[str, Any]], store: Store, address: StoreAddress
+) -> None:
+    folder, _ = traffic
+    from transforms.decode import DecodeSettings
+
+    raw = b"".join(gzip.open(path).read() for path in folder.glob("calls-*"))
+    assert b"sk-" in raw, "the traffic carries fake keys"
+    go(address, *folder.glob("calls-*"), decode=DecodeSettings(keep_payloads=True))
+    for table in ("calls", "dead_letters", "receipts", "segments", "runs"):
+        found = store.rows(
+            f"SELECT count() FROM (SELECT toString(tuple(*)) AS row FROM {store.table(table)}) WHERE row LIKE '%sk-%fake%' OR row LIKE '%Bearer sk%'"
+        )
+        assert found == [(0,)], table
+
+
+def test_reading_twice_renamed_or_compressed_otherwise_changes_nothing(
+    traffic: tuple[Path, dict[str, Any]], store: Store, address: StoreAddress, tmp_path: Path
+) -> None:
+    folder, truth = traffic
+    files = sorted(folder.glob("calls-*"))
+    go(address, *files)
+    once = totals(store)
+    go(address, *files)
+    copies = []
+    for number, file in enumerate(files):
+        content = gzip.open(file).read()
+        if number % 3 == 0:
+            copies.append(tmp_path / f"renamed-{number}.log")
+            copies[-1].write_bytes(content)
+        elif number % 3 == 1:
+            copies.append(tmp_path / f"{number}.zst")
+            copies[-1].write_bytes(zstd.compress(content))
+        else:
+            copies.append(Path(shutil.copy(file, tmp_path / f"{number}.gz")))
+    go(address, *copies, limits=FileLimits(split_bytes=100_000, batch_records=77))
+    assert totals(store) == once
+    holds(store)
+    assert ledger(store)["records"] == truth["records"]["total"]
+
+
+def test_the_order_of_files_changes_nothing(
+    traffic: tuple[Path, dict[str, Any]], store: Store, address: StoreAddress
+) -> None:
+    folder, _ = traffic
+    files = sorted(folder.glob("calls-*"))
+    for file in reversed(files):
+        go(address, file)
+    backwards = totals(store)["minutes"]
+    other = StoreAddress(address.folder, database=address.database + "b")
+    go(other, *files)
+    from sinks.clickhouse import connect, disconnect
+
+    forwards = totals(connect(other))["minutes"]
+    connect(other).command(f"DROP DATABASE `{other.database}`")
+    disconnect(other)
+    assert backwards == forwards
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------
+
+GOOD = {
+    "schema": "llm-finops/call/v1",
+    "provider": "openai",
+    "model": "gpt-4o-2024-08-06",
+    "id": "chatcmpl-1",
+    "started_at": "2026-03-02T10:00:00.5Z",
+    "usage": {"input_fresh": 1000, "output_visible": 100},
+}
+PRICE = Decimal("0.0035")  # 1,000 × $2.50/M + 100 × $10/M
+
+
+def line(**changes: Any) -> bytes:
+    return json.dumps({**GOOD, **changes}).encode()
+
+
+BAD = {
+    "not_json": [
+        b'{"cut": ',
+        b'{"text": "\xff\xfe"}',
+        b'{"usage": NaN}',
+        b'{"usage": Infinity}',
+        b"[" * 10_000 + b"]" * 10_000,
+        b"plain text",
+    ],
+    "not_an_object": [b"17", b'"text"', b"true"],
+    "unknown_format": [b'{"hello": "world"}'],
+    "bad_value": [
+        line(usage={"input_fresh": -1}),
+        line(usage={"input_fresh": 1.5}),
+        line(usage={"input_fresh": True}),
+        line(usage={"input_fresh": 10**30}),
+    ],
+}
+
+
+def test_bad_records_are_dead_letters_with_a_reason_and_the_value(
+    store: Store, address: StoreAddress, tmp_path: Path
+) -> None:
+    path = tmp_path / "bad.jsonl"
+    records = [record for some in BAD.values() for record in some]
+    path.write_bytes(b"\n".join([line(), *records, line(id="chatcmpl-2")]) + b"\n")
+    counts = go(address, path)
+    assert (counts.records, counts.calls, counts.dead_letters) == (len(records) + 2, 2, len(records))
+    rows = store.rows(
+        f"SELECT reason, position, error, size FROM {store.table('dead_letters')} FINAL ORDER BY position"
+    )
+    assert Tally(reason for reason, *_ in rows) == {reason: len(some) for reason, some in BAD.items()}
+    assert [size for *_, size in rows] == [len(record) for record in records]
+    assert all(error for _, _, error, _ in rows)
+    assert any("-1" in error for _, _, error, _ in rows)
+    holds(store)
+    assert totals(store)["calls"] == (2, 2 * PRICE)
+
+
+def test_a_huge_line_and_a_cut_archive_lose_nothing_else(store: Store, address: StoreAddress, tmp_path: Path) -> None:
+    huge = tmp_path / "huge.jsonl"
+    with huge.open("wb") as file:
+        file.write(line() + b"\n")
+        for _ in range(200):
+            file.write(b"x" * 1_000_000)
+        file.write(b"\n" + line(id="chatcmpl-2") + b"\n")
+    cut = tmp_path / "cut.jsonl.gz"
+    whole = gzip.compress(b"\n".join(line(id=f"c{n}", usage={"input_fresh": n * 7919 % 1000}) for n in range(3000)))
+    cut.write_bytes(whole[: len(whole) // 2])
+    empty = tmp_path / "empty.jsonl"
+    empty.write_bytes(b"")
+    counts = go(address, huge, cut, empty)
+    assert counts.dead_letters == 2
+    assert counts.calls > 500
+    holds(store)
+    reasons = store.rows(f"SELECT reason, size FROM {store.table('dead_letters')} FINAL ORDER BY reason")
+    assert reasons[1] == ("record_too_large", 200_000_000)
+    assert reasons[0][0] == "broken_archive"
+
+
+def test_odd_but_readable_calls_are_kept_and_say_what_is_odd(
+    store: Store, address: StoreAddress, tmp_path: Path
+) -> None:
+    path = tmp_path / "odd.jsonl"
+    odd = [
+        line(id="a", model="nobody-knows-this"),
+        line(id="b", started_at="1970-01-01T00:00:00Z"),
+        line(id="c", started_at="2099-01-01T00:00:00Z"),
+        json.dumps({k: v for k, v in GOOD.items() if k != "started_at"} | {"id": "d"}).encode(),
+        json.dumps({k: v for k, v in GOOD.items() if k != "usage"} | {"id": "e"}).encode(),
+        json.dumps(
+            {k: v for k, v in GOOD.items() if k != "usage"}
+            | {
+                "id": "f",
+                "messages": [{"role": "user", "content": "hello world"}],
+                "output": [{"role": "assistant", "content": "hi"}],
+            }
+        ).encode(),
+        line(id="g"),
+        line(id="g", usage={"input_fresh": 5}),  # one id on two different calls
+    ]
+    path.write_bytes(b"\n".join(odd))
+    when = 1_772_445_600_000_000
+    counts = go(address, path, default_time=when)
+    assert counts.calls == len(odd)
+    rows = store.named_rows(
+        "SELECT provider_call_id AS id, time_quality, toUnixTimestamp64Micro(event_time) AS time, price_status, price_reason,"
+        f" usage_source, flags, cost FROM {store.table('calls')} FINAL ORDER BY position"
+    )
+    by_id = {row["id"]: row for row in rows}
+    assert (by_id["a"]["price_status"], by_id["a"]["price_reason"], by_id["a"]["cost"]) == (
+        "unpriced",
+        "unknown_model",
+        None,
+    )
+    for name in "bcd":
+        assert by_id[name]["time"] == when
+    assert by_id["c"]["time_quality"] == "implausible"
+    assert by_id["d"]["time_quality"] == "transport"
+    assert (by_id["e"]["price_status"], by_id["e"]["price_reason"]) == ("unpriced", "no_usage")
+    assert (by_id["f"]["price_status"], by_id["f"]["usage_source"]) == ("estimated", "counted")
+    assert sum(row["id"] == "g" for row in rows) == 2
+    holds(store)
+
+
+def test_undated_calls_keep_their_first_time_when_the_file_is_touched(
+    store: Store, address: StoreAddress, tmp_path: Path
+) -> None:
+    import os
+
+    path = tmp_path / "undated.jsonl"
+    path.write_bytes(json.dumps({k: v for k, v in GOOD.items() if k != "started_at"}).encode() + b"\n")
+    os.utime(path, (1_772_445_600, 1_772_445_600))
+    go(address, path)
+    once = totals(store)
+    os.utime(path, (1_772_545_600, 1_772_545_600))
+    go(address, path)
+    copy = tmp_path / "copy.jsonl.gz"
+    copy.write_bytes(gzip.compress(path.read_bytes()))
+    go(address, copy)
+    assert totals(store) == once
+    holds(store)

@@ -1,0 +1,145 @@
+"""One request and what came back for it: the shape every vendor body is read from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from schemas.call import Call
+from transforms.decode.web import Address
+
+MAX_STRING_DEPTH: Final = 3
+
+
+class Exchange:
+    """A request and its answer, parsed.
+
+    ``answer`` is the whole body where it is an object, ``chunks`` the parsed parts of a stream in order (or a body
+    that is an array). ``request_cut`` and ``answer_cut`` say that a log was too short for the body. ``extra`` collects
+    calls the same record holds beside the main one.
+    """
+
+    __slots__ = ("address", "answer", "answer_cut", "chunks", "extra", "headers", "request", "request_cut", "status")
+
+    def __init__(
+        self,
+        request: dict[str, Any],
+        answer: dict[str, Any],
+        chunks: list[Any] | None,
+        address: Address,
+        headers: dict[str, str],
+        status: int = 0,
+    ) -> None:
+        self.request = request
+        self.answer = answer
+        self.chunks = chunks
+        self.address = address
+        self.headers = headers
+        self.status = status
+        self.request_cut = False
+        self.answer_cut = False
+        self.extra: tuple[Call, ...] = ()
+
+
+class Body(NamedTuple):
+    """One wire format of a vendor.
+
+    ``ask`` reads the request, and is all that is read of a call that failed; ``reply`` reads a successful answer, after
+    it. Both write on the call. ``texts`` says whether prompts and answers are read for counting.
+    """
+
+    api: str
+    operation: str
+    describes: str
+    texts: bool
+    ask: Callable[[Call, Exchange], None]
+    reply: Callable[[Call, Exchange], None]
+
+
+def parse_json(value: Any, depth: int = MAX_STRING_DEPTH) -> Any:
+    """JSON inside a string, inside a string …; the value itself where it is no JSON. At most ``depth`` levels."""
+    while depth and isinstance(value, str | bytes):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+        depth -= 1
+    return value
+
+
+def parse_stream(text: str) -> tuple[list[Any], bool]:
+    """Chunks of a recorded stream, and whether it was cut.
+
+    Server-sent events (any line ends, comments, events without data, ``[DONE]``, the data of one event over several
+    lines) or JSON lines. A last piece that does not parse was cut; one in the middle is left out and counts as a cut.
+    """
+    chunks: list[Any] = []
+    cut = False
+    pending: list[str] = []
+
+    def close() -> None:
+        nonlocal cut
+        if not pending:
+            return
+        data = "\n".join(pending)
+        pending.clear()
+        if data.strip() == "[DONE]":
+            return
+        try:
+            chunks.append(orjson.loads(data))
+        except orjson.JSONDecodeError:
+            cut = True
+
+    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        if line.startswith("data:"):
+            pending.append(line[5:].removeprefix(" "))
+        elif not line:
+            close()
+        elif line[0] in "{[":
+            close()
+            pending.append(line)
+            close()
+    close()
+    return chunks, cut
+
+
+_STREAM_STARTS: Final = ("data:", "event:", ":", "id:", "retry:")
+
+
+def read_answer(value: Any) -> tuple[dict[str, Any], list[Any] | None, bool]:
+    """A logged response body as (object, chunks, cut).
+
+    A body is an object, an array, ``{"stream": [chunks]}``, or a string: JSON, JSON lines or server-sent events.
+    """
+    if value.__class__ is dict:  # nearly all
+        stream = value.get("stream")
+        if stream is None:
+            return value, None, False
+    if isinstance(value, str):
+        stripped = value.lstrip("\ufeff \r\n\t")
+        if not stripped:
+            return {}, None, False
+        if stripped.startswith(_STREAM_STARTS):
+            chunks, cut = parse_stream(stripped)
+            return {}, chunks, cut
+        parsed = parse_json(stripped)
+        if isinstance(parsed, str):
+            if stripped[0] not in "{[":
+                return {}, None, parsed == stripped
+            if "\n" not in stripped.strip():
+                return {}, None, True
+            chunks, cut = parse_stream(stripped)
+            return {}, chunks or None, cut
+        value = parsed
+    if isinstance(value, dict):
+        stream = value.get("stream")
+        if stream.__class__ is list:
+            return {}, stream, False
+        if stream.__class__ is str and len(value) == 1:
+            return read_answer(stream)
+        return value, None, False
+    if isinstance(value, list):
+        return {}, value, False
+    return {}, None, False

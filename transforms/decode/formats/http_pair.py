@@ -1,0 +1,183 @@
+"""A recorded HTTP request and its response: what a proxy, a middleware or an SDK hook writes down.
+
+An object with ``request`` and ``response`` (bodies, parsed or as strings; or objects that wrap a ``body``), and around
+them whatever the logger knows: ``url``, ``status``, headers, times, and who asked.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from schemas.call import Call
+from transforms.decode import times
+from transforms.decode.bodies import pick
+from transforms.decode.context import read_context, request_tags
+from transforms.decode.errors import Skipped, Undecodable
+from transforms.decode.exchange import Exchange, parse_json, read_answer
+from transforms.decode.values import count, mapping, name
+from transforms.decode.web import (
+    CONTROL,
+    COUNT_TOKENS,
+    Address,
+    address,
+    apply_headers,
+    headers,
+    provider_of_body,
+)
+
+DESCRIBES: Final = "A recorded HTTP request with its response, whole or streamed; the logger's labels beside them"
+
+_WRAPPER_KEYS: Final = frozenset({"method", "uri", "url", "headers", "status", "status_code"})
+
+
+def detect(record: dict[str, Any]) -> bool:
+    return ("request" in record or "response" in record or ("url" in record and "status" in record)) and (
+        record.get("schema").__class__ is not str or not record["schema"].startswith("llm-finops/")
+    )
+
+
+def decode(record: dict[str, Any]) -> list[Call]:
+    """One call, and one more for each other model the vendor asked on the way."""
+    get = record.get
+    asked, response = get("request"), get("response")
+    wrapped = wrapper = _NOTHING
+    if asked.__class__ is dict and "body" in asked and not _WRAPPER_KEYS.isdisjoint(asked):
+        asked, wrapped = asked["body"], asked  # logged with its method and headers around it
+    if response.__class__ is dict and "body" in response and not _WRAPPER_KEYS.isdisjoint(response):
+        response, wrapper = response["body"], response
+    if asked.__class__ is not dict:
+        asked = parse_json(asked)
+    if asked is None and response is None:
+        raise Undecodable("not_a_call", "neither a request nor a response is there")
+    answer, chunks, cut = read_answer(response)
+
+    url = get("url") or get("uri") or wrapped.get("uri") or wrapped.get("url")
+    where = address(url) if url.__class__ is str else _NOWHERE
+    if where.api in (COUNT_TOKENS, CONTROL):
+        raise Skipped(where.api)
+    status = get("status")
+    if status.__class__ is not int:
+        for place, field in ((record, "status_code"), (wrapper, "status"), (wrapper, "status_code")):
+            status = place.get(field) if status is None else status
+        status = min(count(status, "status") or 0, 599)
+
+    call = Call()
+    call.__dict__.update(where.columns)
+    with_headers = read_context(call, record)
+    headers_found = _NO_HEADERS
+    if with_headers or wrapped or wrapper:
+        headers_found = headers(
+            get("headers"),
+            get("request_headers"),
+            wrapped.get("headers"),
+            get("response_headers"),
+            wrapper.get("headers"),
+        )
+    x = Exchange(asked if asked.__class__ is dict else _NOTHING, answer, chunks, where, headers_found, status)
+    x.request_cut = asked.__class__ is str
+    x.answer_cut = cut
+    return _read(call, x)
+
+
+_CALLER_LABELS: Final = frozenset({"metadata", "requestMetadata", "labels"})
+_NO_HEADERS: Final[dict[str, str]] = {}
+
+
+_NOTHING: Final[dict[str, Any]] = {}
+_NOWHERE: Final = Address()
+
+
+def _read(call: Call, x: Exchange) -> list[Call]:
+    """Fill the call from the exchange, by the body its wire format has."""
+    api, body = pick(x)
+    error = _error_of(x)
+    if body is None and error is None:
+        shown = api or f"with the keys {', '.join(list(x.answer)[:8]) or ', '.join(list(x.request)[:8])}"
+        raise Undecodable("unsupported_body", f"a body {shown[:200]} is not read yet", api)
+    call.api = api
+    call.operation = "chat" if body is None else body.operation
+    call.http_status = x.status
+    if x.headers:
+        apply_headers(call, x.headers)
+    if not _CALLER_LABELS.isdisjoint(x.request):
+        request_tags(call, x.request)
+    if body is not None:
+        body.ask(call, x)
+        if error is None:
+            body.reply(call, x)
+    elif not call.model_requested:
+        call.model_requested = name(x.request.get("model"))
+    if error is not None:
+        call.status, call.error_type = error
+        call.usage_source = "none"
+    _finish(call, x)
+    if error is None and body is not None and not body.texts and call.usage_source == "none":
+        if call.status == "blocked":
+            return [call]
+        raise Undecodable("unsupported_body", f"{api}: it reports no usage that can be read", api)
+    for other in x.extra:
+        _finish(other, x)
+    return [call, *x.extra]
+
+
+def _finish(call: Call, x: Exchange) -> None:
+    """What follows from the rest once the body is read."""
+    if not call.model_requested:
+        call.model_requested = x.address.model or call.deployment
+    if not call.model:
+        call.model = call.model_requested
+    if not call.provider:
+        call.provider = provider_of_body(call.api, call.model, x.answer)
+    if call.provider == "azure" and not call.deployment and call.model_requested != call.model:
+        call.deployment = call.model_requested
+    if x.request_cut:
+        call.flag("request_cut")
+    if x.answer_cut:
+        call.flag("response_cut")
+    content = call.content
+    if content is not None and (x.request_cut or x.answer_cut):
+        content.complete = False
+    times.settle(call)
+
+
+def _error_of(x: Exchange) -> tuple[str, str] | None:
+    """Status and type of a call that failed, ``None`` for one that did not.
+
+    What a guardrail or a content filter refused before an answer is ``blocked``.
+    """
+    answer = x.answer
+    if x.status < 400 and not answer.get("error"):
+        if not x.status and answer.get("type") == "error":
+            return "error", name(mapping(answer.get("error")).get("type"))
+        return _error_in_stream(x)
+    if x.status < 400 and ("output" in answer or "choices" in answer):  # Responses that failed say so themselves
+        return None
+    error = answer.get("error")
+    kind: Any = ""
+    inner = mapping(error)
+    code = inner.get("code")
+    if inner:
+        kind = inner.get("type") or inner.get("status") or code
+        if not isinstance(kind, str):
+            kind = code
+        filtered = code == "content_filter" or inner.get("innererror") and "content_filter" in str(inner["innererror"])
+        if filtered:
+            return "blocked", "content_filter"
+    elif isinstance(error, str):
+        kind = x.headers.get("x-amzn-errortype", "").partition(":")[0] or "error"
+    else:
+        kind = answer.get("__type") or answer.get("type") or answer.get("code")
+        if kind is None and "_exception" in answer:
+            kind = mapping(answer["_exception"]).get("type")
+        kind = kind or x.headers.get("x-amzn-errortype", "").partition(":")[0]
+    return "error", name(kind) or (f"http_{x.status}" if x.status else "error")
+
+
+def _error_in_stream(x: Exchange) -> tuple[str, str] | None:
+    """A stream whose only content is an error."""
+    if x.chunks is None or not x.chunks or len(x.chunks) > 2:
+        return None
+    error = mapping(x.chunks[0]).get("error")
+    if not error:
+        return None
+    return "error", name(mapping(error).get("type") or mapping(error).get("code")) or "error"

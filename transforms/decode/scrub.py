@@ -1,0 +1,87 @@
+"""Take secrets out of what is kept: dead-letter payloads, error texts, tags."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from schemas.call import Call
+
+MAX_TAGS: Final = 32
+MAX_TAG_CHARS: Final = 256
+MASK: Final = "***"
+
+_SECRET_NAME = (
+    r"(?:proxy-|x-)?authorization|(?:[\w-]*[_-])?api[_-]?key|apikey|ocp-apim-subscription-key|[\w-]*subscription-key"
+    r"|x-goog-api-key|x-amz-security-token|(?:set-)?cookie|password|passwd|secret|[\w-]*[_-]secret|client_secret"
+    r"|access[_-]?token|refresh[_-]?token|id[_-]?token|session[_-]?token|bearer|credentials?|private[_-]?key"
+)
+_NAMED: Final = re.compile(rf"(?:{_SECRET_NAME})\Z", re.IGNORECASE)
+
+_RULES: Final = (
+    # "name": "value" in JSON, also in JSON inside a string, where each quote wears backslashes
+    (
+        re.compile(
+            rf'((\\*")(?:{_SECRET_NAME})\\*"\s*:\s*)(?:\[\s*)?\\*"(?:(?!\2).)*(?:\2|\Z)', re.IGNORECASE | re.DOTALL
+        ),
+        rf"\1\2{MASK}\2",
+    ),
+    # name: value of an HTTP header
+    (re.compile(rf"\b((?:{_SECRET_NAME})\s*:\s*)[^\s\"\\,][^\r\n\"\\]*", re.IGNORECASE), rf"\1{MASK}"),
+    (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
+    # ?key=… of a URL
+    (
+        re.compile(
+            r"([?&;](?:[\w-]*key|[\w-]*token|sig|signature|x-amz-[\w-]+|code|password)=)[^&#\s\"'\\]+", re.IGNORECASE
+        ),
+        rf"\1{MASK}",
+    ),
+    (re.compile(r"://[^/\s:@\"\\]+:[^/\s@\"\\]+@"), f"://{MASK}@"),
+    # keys of known shape: OpenAI and Anthropic, Google, AWS, GitHub, Groq, xAI, Hugging Face, Slack, JSON web tokens
+    (re.compile(r"\b(?:sk|pk|rk)-[A-Za-z0-9_\-*]{6,}"), f"sk-{MASK}"),
+    (
+        re.compile(
+            r"\b(?:AIza[\w-]{20,}|ya29\.[\w.-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_\w{20,}|gsk_\w{16,}|xai-\w{16,}"
+            r"|hf_\w{16,}|xox[abprs]-[\w-]{10,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*)"
+        ),
+        MASK,
+    ),
+)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a header or field of that name holds a secret."""
+    return _NAMED.match(name) is not None
+
+
+def scrub(text: str) -> str:
+    """The text with the values of secret fields and everything that looks like a key masked."""
+    for pattern, replacement in _RULES:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def payload(record: bytes, limit: int) -> str:
+    """At most ``limit`` characters of a record, scrubbed. Bytes that are not UTF-8 are replaced.
+
+    The cut comes last, so that no half of a key is left at the end that would no longer be recognised.
+    """
+    some = scrub(record[: 4 * limit + 4096].decode("utf-8", "replace").replace("\x00", "�"))
+    return some if len(some) <= limit else some[:limit]
+
+
+def set_tags(call: Call, tags: dict[str, str]) -> None:
+    """Give the call its tags: no secrets, at most ``MAX_TAGS`` of ``MAX_TAG_CHARS`` each; flags what was cut."""
+    kept: dict[str, str] = {}
+    for key, value in tags.items():
+        if is_secret_name(key):
+            continue
+        if len(kept) == MAX_TAGS:
+            call.flag("tags_cut")
+            break
+        if len(key) > MAX_TAG_CHARS or len(value) > MAX_TAG_CHARS:
+            call.flag("tags_cut")
+            key, value = key[:MAX_TAG_CHARS], value[:MAX_TAG_CHARS]
+        kept[key] = value if len(value) < 16 else scrub(value)  # no key of a vendor is shorter
+    if kept:
+        call.tags = kept
