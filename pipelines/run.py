@@ -20,8 +20,6 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from transforms.count import CountSettings
-from transforms.decode import DecodeSettings
 
 from pipelines.job import build
 from schemas.tables import PRICE_RUNS, PRICES, RUNS
@@ -31,6 +29,8 @@ from sinks.schema import migrate
 from sinks.steps import RowsToMinutes, StoreSettings
 from sources.files import FileLimits, Split, plan
 from sources.steps import ReadFiles
+from transforms.count import CountSettings
+from transforms.decode import DecodeSettings
 from transforms.price import book_rows, load_book
 from transforms.steps import LIVE_PRICE_RUN, CallsToRows
 

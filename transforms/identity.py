@@ -1,8 +1,9 @@
 """What makes a call this call, and when it happened.
 
 The call key is a hash of the call itself, so that the same record read again gets the same key without any look-up, and
-an id that is reused or redacted does not merge calls that differ. Where a record carries neither an id nor a time of
-its own, two equal calls cannot be told apart by what they say: then the place it was read from is part of its identity.
+an id that is reused or redacted does not merge calls that differ. A record without a time of its own is identified by
+all it says. Where it carries no id either, two equal calls cannot be told apart by what they say: then the place it was
+read from is part of its identity.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ def identify(call: Call, origin: bytes, record_hash: int, default_time: int, now
 def call_key(call: Call, own_time: int, origin: bytes, record_hash: int) -> bytes:
     """The 16-byte key of a call; ``own_time`` is the time its record carries, 0 for none.
 
-    It covers tenant, provider, the provider's id, model, content hash, usage leaves and own time; and, where there is
-    neither id nor time, the transport: ``origin``, position, item and ``record_hash``. The hashed bytes are a JSON
-    array of the fields, from which they could be read back: different calls are different bytes.
+    It covers tenant, provider, the provider's id, model, content hash, usage leaves and own time; without such a time
+    ``record_hash``, too; and, where there is neither id nor time, the place: ``origin``, position and item. The hashed
+    bytes are a JSON array of the fields, from which they could be read back: different calls are different bytes.
     """
     said: tuple[object, ...] = (
         call.tenant,

@@ -283,7 +283,7 @@ def break_record(kind: str, value: bytes, record: Json, start: int, at: float) -
     if kind == "nan":
         return b'{"duration_ms":NaN,' + value[1:]
     if kind == "not_an_object":
-        return orjson.dumps(len(value))
+        return orjson.dumps(f"{iso(start)} logger restarted, {len(value)} bytes lost")
     if kind == "missing_fields":
         return orjson.dumps({k: v for k, v in record.items() if k not in ("request", "response")})
     if kind == "negative_tokens":

@@ -88,6 +88,8 @@ class GenerateSettings:
     file_format: str = "jsonl.gz"
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise SettingsError(f"seed {self.seed}: must not be negative")
         if self.hours is not None and self.days is not None:
             raise SettingsError(f"hours {self.hours} and days {self.days}: give one of the two")
         for name in ("hours", "days", "calls", "rate"):

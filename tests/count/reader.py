@@ -157,7 +157,7 @@ def _chat(request: dict[str, Any], chunks: list[Any], call: Call, content: Conte
                 seen["name"] += function.get("name") or ""
                 seen["arguments"] += function.get("arguments") or ""
     for answer in answers.values():
-        parts = (Part("text", answer["content"]),) if answer["content"] else ()
+        parts: tuple[Part, ...] = (Part("text", answer["content"]),) if answer["content"] else ()
         parts += tuple(Part("call", c["arguments"], c["name"]) for c in answer["calls"].values())
         content.output.append(Message("assistant", parts))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import orjson
 import pytest
@@ -14,7 +15,7 @@ from transforms.count.rules import compact, last_run, parallel, render_schema, r
 from transforms.count.tokenizers import tokenizer
 
 
-def rendered(*properties: tuple[str, object], required: tuple[str, ...] = (), **more: object) -> str:
+def rendered(*properties: tuple[str, object], required: tuple[str, ...] = (), **more: Any) -> str:
     schema = {"type": "object", "properties": dict(properties), "required": list(required), **more}
     text = render_tools(orjson.dumps([{"type": "function", "function": {"name": "t", "parameters": schema}}])).text
     return text.removeprefix("# Tools\n\n## functions\n\nnamespace functions {\n\ntype t = (_: ").removesuffix(
@@ -35,7 +36,7 @@ def test_types() -> None:
     assert (
         rendered(("a", {"type": "object", "properties": {"b": {"type": "number"}}})) == "{\na?: {\nb?: number,\n},\n}"
     )
-    assert rendered(("a", {"$ref": "#/$defs/A"}), **{"$defs": {"A": {"const": 1}}}) == "{\na?: 1,\n}"
+    assert rendered(("a", {"$ref": "#/$defs/A"}), definitions={"A": {"const": 1}}) == "{\na?: 1,\n}"
     assert (
         rendered(("a", {"title": "A", "description": " one \n\n two "}))
         == "{\n// A\n//\n// one\n//\n// two\na?: any,\n}"

@@ -16,7 +16,9 @@ DAY = datetime(2026, 3, 3, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("given", "named"),
     [
+        ({"seed": -1}, "seed -1"),
         ({"calls": 0}, "calls 0"),
+        ({"late": float("nan")}, "late nan"),
         ({"calls": -5}, "calls -5"),
         ({"rate": -1.5}, "rate -1.5"),
         ({"rate": float("nan")}, "rate nan"),

@@ -46,7 +46,7 @@ def totals(store: Store) -> dict[str, Any]:
 
 def vendor_input_output(usage: dict[str, Any]) -> tuple[int, int]:
     """Oracle: all input and all output of a vendor's usage object, from the vendors' own documentation."""
-    if "iterations" in usage and usage["iterations"]:
+    if usage.get("iterations"):
         pairs = [
             vendor_input_output({k: v for k, v in part.items() if k != "iterations"}) for part in usage["iterations"]
         ]
@@ -118,7 +118,9 @@ def test_corpus_totals_equal_a_plain_loop(
             given, made = vendor_input_output(usage)
             details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
             expected[pair["provider"], "input"] += max(given, details.get("cached_tokens") or 0)
-            expected[pair["provider"], "output"] += made
+            shown = usage.get("completion_tokens_details") or {}  # one edited cassette has more in its details
+            inside = (shown.get("reasoning_tokens") or 0) + (shown.get("audio_tokens") or 0)
+            expected[pair["provider"], "output"] += max(made, inside)
     assert items["duplicate"] == len(again) < 10
     rows = store.rows(
         f"SELECT provider, sum({' + '.join(f'ifNull({leaf}, 0)' for leaf in INPUT)}),"
@@ -172,12 +174,13 @@ def test_secrets_of_the_traffic_are_nowhere_in_the_store(
     folder, _ = traffic
     from transforms.decode import DecodeSettings
 
-    raw = b"".join(gzip.open(path).read() for path in folder.glob("calls-*"))
+    raw = b"".join(gzip.decompress(path.read_bytes()) for path in folder.glob("calls-*"))
     assert b"sk-" in raw, "the traffic carries fake keys"
     go(address, *folder.glob("calls-*"), decode=DecodeSettings(keep_payloads=True))
     for table in ("calls", "dead_letters", "receipts", "segments", "runs"):
         found = store.rows(
-            f"SELECT count() FROM (SELECT toString(tuple(*)) AS row FROM {store.table(table)}) WHERE row LIKE '%sk-%fake%' OR row LIKE '%Bearer sk%'"
+            f"SELECT count() FROM (SELECT toString(tuple(*)) AS row FROM {store.table(table)})"
+            " WHERE row LIKE '%sk-%fake%' OR row LIKE '%Bearer sk%'"
         )
         assert found == [(0,)], table
 
@@ -192,7 +195,7 @@ def test_reading_twice_renamed_or_compressed_otherwise_changes_nothing(
     go(address, *files)
     copies = []
     for number, file in enumerate(files):
-        content = gzip.open(file).read()
+        content = gzip.decompress(file.read_bytes())
         if number % 3 == 0:
             copies.append(tmp_path / f"renamed-{number}.log")
             copies[-1].write_bytes(content)

@@ -186,7 +186,7 @@ def test_text_cannot_steer_the_terminal() -> None:
     assert "\\x1b[31mred\\x07\\nnext\\u202elast\\ud800" in printed(table)
     assert "[bold]x[/bold]" in printed(table)
     assert json.loads(as_json(table))[0]["team"].endswith("last? [bold]x[/bold]")
-    assert printable("plain – ünïcödé 日本") == "plain – ünïcödé 日本"  # noqa: RUF001
+    assert printable("plain – ünïcödé 日本") == "plain – ünïcödé 日本"
 
 
 def test_a_float_is_no_money() -> None:

@@ -63,22 +63,17 @@ def test_a_marker_beyond_the_allowed_lateness_rides_in_a_younger_window() -> Non
     lateness, now = 3600, NOON + 10_000
     late = TimestampedValue((0, NOON), marker_time(NOON, now * 1_000_000, lateness))
     dropped = TimestampedValue((0, NOON + 60), NOON + 60)  # what would happen with its own time
-    stream = (
-        TestStream()
-        .advance_watermark_to(now)
-        .add_elements([late, dropped])
-        .advance_watermark_to_infinity()
-    )
+    stream = TestStream().advance_watermark_to(now).add_elements([late, dropped]).advance_watermark_to_infinity()
     options = PipelineOptions()
     options.view_as(StandardOptions).streaming = True
     with TestPipeline(options=options) as p:
-        minutes = (
-            p | stream | MinutesOf(early_s=10, lateness_s=lateness) | beam.FlatMap(lambda shard: list(shard[1]))
-        )
+        minutes = p | stream | MinutesOf(early_s=10, lateness_s=lateness) | beam.FlatMap(lambda shard: list(shard[1]))
         assert_that(minutes, equal_to([NOON]))
 
 
-@given(minute=st.integers(0, 2**31).map(lambda s: s // 60 * 60), seen=st.integers(0, 2**31), lateness=st.integers(0, 10**7))
+@given(
+    minute=st.integers(0, 2**31).map(lambda s: s // 60 * 60), seen=st.integers(0, 2**31), lateness=st.integers(0, 10**7)
+)
 def test_a_marker_is_never_older_than_its_minute_nor_too_late(minute: int, seen: int, lateness: int) -> None:
     time = marker_time(minute, seen * 1_000_000, lateness)
     assert time >= minute
@@ -90,9 +85,7 @@ def test_rows_go_in_and_their_minutes_come_out(store: Store, address: StoreAddre
     batches = [batch([call(n, NOON + 60 * (n % 7)) for n in range(k, k + 20)], end=False) for k in range(0, 100, 20)]
     with beam.Pipeline(runner=FnApiRunner()) as p:
         minutes = (
-            p
-            | beam.Create(batches).with_output_types(RowBatch)
-            | RowsToMinutes(StoreSettings(address, insert_rows=30))
+            p | beam.Create(batches).with_output_types(RowBatch) | RowsToMinutes(StoreSettings(address, insert_rows=30))
         )
         assert_that(minutes | beam.Distinct(), equal_to([NOON + 60 * n for n in range(7)]))
     checks = {c.name: c.holds for c in reconcile(store).checks}

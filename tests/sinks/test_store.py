@@ -34,7 +34,8 @@ def write(store: Store, *batches: Any) -> list[int]:
 
 def minute_sums(store: Store, table: str = "minutes", time: str = "minute") -> dict[tuple[Any, ...], tuple[Any, ...]]:
     rows = store.rows(
-        f"SELECT toUInt32({time}), team, calls, input_fresh, output_visible, cost FROM {store.table(table)} FINAL WHERE calls != 0"
+        f"SELECT toUInt32({time}), team, calls, input_fresh, output_visible, cost FROM {store.table(table)} FINAL"
+        " WHERE calls != 0"
     )
     return {row[:2]: row[2:] for row in rows}
 
@@ -204,7 +205,8 @@ def test_overlapping_ranges_of_one_segment_are_each_proved(store: Store) -> None
 def test_tables_have_the_documented_columns(store: Store) -> None:
     for table in TABLES:
         rows = store.rows(
-            "SELECT name, type, comment FROM system.columns WHERE database = {db:String} AND table = {t:String} ORDER BY position",
+            "SELECT name, type, comment FROM system.columns WHERE database = {db:String} AND table = {t:String}"
+            " ORDER BY position",
             {"db": store.database, "t": table.name},
         )
         assert [(c.name, c.type, c.doc) for c in table.columns] == rows

@@ -147,7 +147,7 @@ def _input(call: Call, content: Content, kind: Family, space: Space, trail: list
     unseen = after_calls = False
     open_calls: list[str] = []
     for index, one in enumerate(counted):
-        side, text, calls, around, size, digest, said, called, unnamed, has_media, hidden, results, only_calls, _ = one
+        side, text, calls, around, size, digest, said, called, unnamed, has_media, hidden, results, only_calls = one
         trail.append(said)
         if results is not None:
             tokens[RESULT] += results[0]
@@ -188,7 +188,7 @@ def _input(call: Call, content: Content, kind: Family, space: Space, trail: list
         call.system_tokens = scaled(tokens[SYSTEM])
         call.system_hash = _bits(hashed(digests[SYSTEM]))
         total += call.system_tokens
-    if messages[HISTORY]:
+    if messages[HISTORY] or tokens[HISTORY]:
         call.history_messages, call.history_bytes = messages[HISTORY], sizes[HISTORY]
         call.history_tokens = scaled(tokens[HISTORY])
         call.history_hash = _bits(hashed(digests[HISTORY]))

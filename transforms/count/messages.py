@@ -46,7 +46,6 @@ class Counted(NamedTuple):
     unseen: bool
     results: tuple[int, int, bytes] | None
     only_calls: bool
-    reasoning: int
 
 
 def count_message(message: Message, kind: Family, responses: bool, space: Space) -> Counted:
@@ -59,13 +58,13 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
         around = kind.message + (kind.assistant if role == "assistant" else 0)
         said_so = head + b"T" + entry.digest + _NO_NAME
         return Counted(
-            side, entry.tokens, 0, around, entry.size, entry.digest, said_so, (), False, 0, False, None, False, 0
+            side, entry.tokens, 0, around, entry.size, entry.digest, said_so, (), False, 0, False, None, False
         )
     trail = [head]
     digests: list[bytes] = []
     result_digests: list[bytes] = []
     calls: list[tuple[str, str]] = []
-    text = reasoning = framing = size = result_size = result_tokens = media = results = 0
+    text = framing = size = result_size = result_tokens = media = results = 0
     said = unseen = unnamed = False
     for part in parts:
         if part.kind == "media":
@@ -94,7 +93,6 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
             calls.append((part.name, part.text))
         else:
             text += entry.tokens
-            reasoning += entry.tokens if part.kind == "reasoning" else 0
             said |= part.text != ""
     called_tokens = 0
     if calls:
@@ -114,7 +112,7 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
         side, text, called_tokens, framing, size, space.together(digests), b"".join(trail),
         tuple(called for called, _ in calls), unnamed, media, unseen,
         (result_tokens, result_size, space.together(result_digests)) if result_digests else None,
-        bool(calls) and not said, reasoning,
+        bool(calls) and not said,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ class Undecodable(Exception):
         self.format_guess = format_guess
 
 
-class Skipped(Exception):  # noqa: N818  it is no error
+class Skipped(Exception):
     """The record is rightly not a call; ``reason`` is a code of ``schemas.reasons.IGNORED_REASONS``."""
 
     def __init__(self, reason: str) -> None:

@@ -87,9 +87,7 @@ def openai(call: Call, usage: _Json) -> None:
     details = mapping(get("prompt_tokens_details") or get("input_tokens_details"))
     read = _part(details, "cached_tokens")
     if read is None:
-        read = _first(
-            usage, "prompt_cache_hit_tokens", "cache_read_input_tokens", "num_cached_tokens", "cached_tokens"
-        )
+        read = _first(usage, "prompt_cache_hit_tokens", "cache_read_input_tokens", "num_cached_tokens", "cached_tokens")
     write = _part(details, "cache_write_tokens")
     if write is None:
         write = _part(details, "cache_creation_tokens")

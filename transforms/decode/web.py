@@ -120,7 +120,7 @@ _ROUTES: Final = tuple(
         (r"/audio/(?:speech|transcriptions|translations)/?\Z", "openai.audio"),
         (r"/completions/?\Z", "openai.completions"),
         (r"/GetCompletion(?:Chunk)?\Z", "xai.grpc_chat"),
-        (r"/v1/complete/?\Z", "anthropic.complete"),
+        (r"/complete/?\Z", "anthropic.complete"),
         (r"/(?:v1/)?(?:models|files|batches|fine_tuning|vector_stores|assistants|threads)(?:/[\w.:-]+)?/?\Z", CONTROL),
         (r"/api/(?:tags|show|version|ps|pull)/?\Z", CONTROL),
     )
@@ -132,11 +132,14 @@ _LOCATION: Final = re.compile(r"/locations/([^/]+)/")
 _PROFILE_SCOPE: Final = re.compile(r"(?:.*/)?(us-gov|us|eu|apac|global|jp|au|ca)\.[a-z]")
 
 
+_BARE_SCHEME: Final = re.compile(r"\A[a-z][a-z0-9+.-]*:(?=/)")
+
+
 @lru_cache(maxsize=8192)
 def _address(url: str) -> Address:
     scheme, found, rest = url.partition("://")
-    if not found:
-        rest = url
+    if not found:  # no scheme, or one without a host, as of a call within a library
+        rest = _BARE_SCHEME.sub("", url)
     authority, slash, tail = rest.partition("/")
     path = slash + tail
     host = authority.rpartition("@")[2].lower()
@@ -147,8 +150,8 @@ def _address(url: str) -> Address:
     provider = "" if scheme == "file" else provider_of_host(bare, port)
     if provider == "writer" and api == "cohere.chat":
         api = "openai.chat"
-    if api == "anthropic.complete" and provider not in ("anthropic", "local", "unknown"):
-        api = ""
+    if provider == "alephalpha" and api == "anthropic.complete":
+        api = "alephalpha.complete"
     region, scope = _region(bare, path)
     model = _model_of_path(path, api)
     if provider == "bedrock" and not scope:
@@ -164,9 +167,7 @@ def _address(url: str) -> Address:
         "deployment": found_deployment,
         "stream": "stream" in path.rpartition("/")[2].lower(),
     }
-    return Address(
-        host, provider, api, model, found_deployment, region, scope, {k: v for k, v in columns.items() if v}
-    )
+    return Address(host, provider, api, model, found_deployment, region, scope, {k: v for k, v in columns.items() if v})
 
 
 def address(url: str) -> Address:
@@ -205,7 +206,7 @@ def _model_of_path(path: str, api: str) -> str:
 
 def provider_of_host(host: str, port: str = "") -> str:
     """Who answers at a host: a known name, else the host's registrable part, else ``unknown``."""
-    if not host or host.endswith(".invalid") or "<" in host:
+    if not host or host.endswith(".invalid") or host.startswith("<"):
         return "unknown"
     known = _HOSTS.get(host)
     if known:

@@ -62,16 +62,25 @@ _HEADERS: Final = {
 }
 
 
+def usage_of_headers(call: Call, headers: dict[str, str]) -> None:
+    """Bedrock states the usage of every InvokeModel in its headers, whatever the body says."""
+    given = {leaf: headers[header] for header, leaf in _HEADERS.items() if header in headers}
+    if given:
+        usages.bedrock(call, given)
+
+
 def _invoke(call: Call, x: Exchange) -> None:
     metrics = invocation_metrics(call, x)
     answer = x.answer
     if x.chunks is not None:
         call.stream = True
-        answer = mapping(last_with(x, "metadata").get("metadata"))
+        titan = last_with(x, "inputTextTokenCount")
+        answer = mapping(last_with(x, "metadata").get("metadata")) or titan
+    if answer.get("amazon-bedrock-guardrailAction") == "INTERVENED":
+        call.status = "blocked"
     call.stop_reason = name(answer.get("stopReason") or answer.get("stop_reason"))
     call.provider_call_id = name(answer.get("id") or answer.get("generation_id"))
     usage = answer.get("usage")
-    headers = {leaf: x.headers[header] for header, leaf in _HEADERS.items() if header in x.headers}
     if usage.__class__ is dict and ("inputTokens" in usage or "outputTokens" in usage):
         usages.bedrock(call, usage)
     elif usage.__class__ is dict and "prompt_tokens" in usage:
@@ -83,13 +92,13 @@ def _invoke(call: Call, x: Exchange) -> None:
     elif "inputTextTokenCount" in answer:  # Titan
         results = sequence(answer.get("results"))
         output = sum(count(mapping(each).get("tokenCount"), "results.tokenCount") or 0 for each in results)
+        if "totalOutputTextTokenCount" in answer:
+            output = count(answer["totalOutputTextTokenCount"], "totalOutputTextTokenCount") or 0
         usages.plain(call, answer["inputTextTokenCount"], output, "token count")
-        if not results:
+        if "embedding" in answer:
             call.operation = "embedding"
-        else:
+        elif results:
             call.stop_reason = call.stop_reason or name(mapping(results[0]).get("completionReason"))
-    elif headers:
-        usages.bedrock(call, headers)
 
 
 BODIES: Final = (

@@ -29,8 +29,6 @@ def _either(given: dict[str, Any], camel: str, snake: str) -> Any:
 
 def _generate(call: Call, x: Exchange) -> None:
     chunks = [x.answer] if x.chunks is None else [chunk for chunk in x.chunks if chunk.__class__ is dict]
-    if x.chunks is not None:
-        call.stream = x.address.stream or call.stream
     searches = 0
     for chunk in chunks:
         call.provider_call_id = call.provider_call_id or name(_either(chunk, "responseId", "response_id"))

@@ -267,7 +267,11 @@ def _stream(call: Call, x: Exchange, chunks: list[Any]) -> None:
         if choice.reason or choice.said or choice.calls or choice.thought or choice.refusal or choice.blocks:
             content.output.append(choice.message())
             _finish(call, choice.reason)
-    if not call.stop_reason and call.status == "ok" and (x.answer_cut or usage is None):
+    last = mapping(chunks[-1]) if chunks else {}
+    if last.get("error"):
+        call.status = "error"
+        call.error_type = name(mapping(last["error"]).get("type")) or "error"
+    elif not call.stop_reason and call.status == "ok" and (x.answer_cut or usage is None):
         call.status = "incomplete"
     _usage(call, usage)
 

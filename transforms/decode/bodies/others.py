@@ -7,6 +7,7 @@ from typing import Any, Final
 from schemas.call import Call
 from transforms.decode import usage as usages
 from transforms.decode.bodies.reported import body, last_with
+from transforms.decode.errors import Undecodable
 from transforms.decode.exchange import Exchange
 from transforms.decode.times import created
 from transforms.decode.values import count, mapping, milliseconds, name, sequence
@@ -24,6 +25,8 @@ def _identity(call: Call, answer: dict[str, Any]) -> None:
 def _openai_usage(call: Call, x: Exchange) -> None:
     """Images, transcriptions, rerankers: OpenAI's usage, wherever the last chunk has it."""
     answer = last_with(x, "usage")
+    if mapping(mapping(answer.get("meta")).get("billed_units")).get("search_units") is not None:
+        raise Undecodable("unsupported_body", f"{call.api}: it is billed by search units, which are not carried yet")
     _identity(call, answer)
     if x.chunks is not None:
         call.stream = True
@@ -79,9 +82,14 @@ def _cohere(call: Call, x: Exchange) -> None:
 def _xai(call: Call, x: Exchange) -> None:
     """xAI's gRPC interface as JSON: reasoning is outside of completion, the total holds both."""
     answer = last_with(x, "usage")
-    _identity(call, answer)
     if x.chunks is not None:
         call.stream = True
+        for chunk in reversed(x.chunks):  # each wraps the answer so far
+            inner = mapping(mapping(chunk).get("chunk"))
+            if inner.get("usage"):
+                answer = inner
+                break
+    _identity(call, answer)
     for output in sequence(answer.get("outputs")):
         call.stop_reason = name(mapping(output).get("finish_reason")) or call.stop_reason
     usage = answer.get("usage")

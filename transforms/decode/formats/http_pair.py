@@ -11,6 +11,7 @@ from typing import Any, Final
 from schemas.call import Call
 from transforms.decode import times
 from transforms.decode.bodies import pick
+from transforms.decode.bodies.bedrock import usage_of_headers
 from transforms.decode.context import read_context, request_tags
 from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.exchange import Exchange, parse_json, read_answer
@@ -105,6 +106,8 @@ def _read(call: Call, x: Exchange) -> list[Call]:
         body.ask(call, x)
         if error is None:
             body.reply(call, x)
+            if x.headers and call.usage_source == "none":
+                usage_of_headers(call, x.headers)
     elif not call.model_requested:
         call.model_requested = name(x.request.get("model"))
     if error is not None:
@@ -160,7 +163,7 @@ def _error_of(x: Exchange) -> tuple[str, str] | None:
         kind = inner.get("type") or inner.get("status") or code
         if not isinstance(kind, str):
             kind = code
-        filtered = code == "content_filter" or inner.get("innererror") and "content_filter" in str(inner["innererror"])
+        filtered = code == "content_filter" or (inner.get("innererror") and "content_filter" in str(inner["innererror"]))
         if filtered:
             return "blocked", "content_filter"
     elif isinstance(error, str):
