@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +85,7 @@ class _Hour:
     """The file of one hour."""
 
     def __init__(self, folder: Path, hour: int, file_format: str) -> None:
+        self._hour = hour
         self._path = folder / f"calls-{moment(hour * HOUR):%Y%m%d-%H}.{file_format}"
         self._held: list[bytes] = []
         self._size = 0
@@ -113,6 +115,8 @@ class _Hour:
         else:
             with self._out:
                 self._out.write(self._compressor.flush())
+        ended = (self._hour + 1) * HOUR / 1e6
+        os.utime(self._path, (ended, ended))  # a log was last written when its hour ended
         return {"name": self._path.name, "records": self._records, "bytes": self._raw}
 
     def _write(self) -> None:

@@ -95,7 +95,7 @@ APPS: Final = (
         tools=("query_metrics", "search_logs", "restart_service", "page_person", "get_deployments")),
     App("sales", "crm-copilot", "draft-email", "openai", "openai.responses", GPT_5_MINI, GPT_5, "chat", "business",
         0.04, 2, streams=0.2, system=300, answer=110, languages=True, users=300),
-    App("sales", "lead-scoring", "score-leads", "openai", "openai.chat", GPT_4O_MINI, GPT_4O, "single", "night",
+    App("sales", "lead-scoring", "score-leads", "openai", "openai.chat", GPT_5_MINI, GPT_5, "single", "night",
         0.14, 1, system=220, question=90, answer=20, tier="flex", users=1),
     App("legal", "contract-review", "find-risks", "anthropic", "anthropic.messages", SONNET, SONNET, "single",
         "business", 0.01, 1, via="litellm", system=500, question=25, context=900, answer=250, users=25),

@@ -171,9 +171,7 @@ def test_embeddings_are_the_sum_of_their_texts(o200k: Callable[[str], int]) -> N
 
 def test_images_by_the_published_rules() -> None:
     def image(model: str, *media: Any) -> Call:
-        return counted(
-            make([Message("user", (Part("text", "?"), Part("media", "", media=Media("image", *media))))], model=model)
-        )
+        return counted(make([Message("user", (Part("text", "?"), Part("media", "", media=Media("image", *media))))], model=model))
 
     bare = counted(make([say("user", "?")])).user_tokens
     assert image("gpt-4o", 1024, 1024).user_tokens == bare + 765  # 85 + 4 tiles of 170, OpenAI's own example
@@ -222,7 +220,7 @@ def test_reported_usage_stays() -> None:
 texts = st.text(max_size=30) | st.sampled_from(["", "Be brief.", "x" * 50, "\ud800", "<|im_end|>"])
 names = st.sampled_from(["", "", "f", "look_up", "user"])
 medias = st.builds(Media, st.sampled_from(["image", "audio"]), st.integers(-1, 9999), st.integers(-1, 9999))
-parts = st.builds(Part, st.sampled_from(["text", "call", "result", "reasoning"]), texts, names) | st.builds(
+parts = st.builds(Part, st.sampled_from(["text", "call", "result", "reasoning"]), texts, names, st.none()) | st.builds(
     Part, st.just("media"), st.just(""), names, medias | st.none()
 )
 messages = st.builds(
@@ -247,9 +245,7 @@ contents = st.builds(
 def calls(draw: st.DrawFn) -> Call:
     call = Call()
     call.content = draw(contents)
-    call.model = draw(
-        st.sampled_from(["gpt-4o", "gpt-5-mini", "o4-mini", "gpt-4", "claude-opus-4-1", "gemini-2.5-pro", ""])
-    )
+    call.model = draw(st.sampled_from(["gpt-4o", "gpt-5-mini", "o4-mini", "gpt-4", "claude-opus-4-1", "gemini-2.5-pro", ""]))
     call.api = draw(st.sampled_from(["openai.chat", "openai.responses", "anthropic.messages", ""]))
     call.operation = draw(st.sampled_from(["chat", "completion", "embedding"]))
     call.params = draw(st.sampled_from([b"", b'{"n":1}']))
@@ -276,9 +272,7 @@ def test_laws_of_any_call(call: Call) -> None:
         assert all(0 <= getattr(done, f"{side}_hash") < 2**64 for side in sides)
         results = sum(p.kind != "media" for m in content.prompt for p in m.parts)
         assert done.tool_result_messages <= results + sum(m.role == "tool" for m in content.prompt)
-        shown = sum(
-            len(p.text.encode("utf-8", "surrogatepass")) for m in content.prompt for p in m.parts if p.kind != "media"
-        )
+        shown = sum(len(p.text.encode("utf-8", "surrogatepass")) for m in content.prompt for p in m.parts if p.kind != "media")
         assert done.system_bytes + done.history_bytes + done.tool_result_bytes + done.user_bytes == shown
     if done.counted_output is not None:
         assert done.counted_output >= done.answer_tokens >= done.answer_call_tokens >= 0

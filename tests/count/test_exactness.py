@@ -47,11 +47,7 @@ def tables(shared: Path) -> tuple[Table, Table, Table]:
                 outputs[call.api, said].append((call.counted_output, real.vendor_output))
         elif call.count_quality == "estimate" and complete and kind == "plain text" and real.vendor_input:
             family = next(
-                (
-                    f
-                    for f in ("claude", "gemini", "llama", "deepseek", "qwen", "grok", "mistral")
-                    if f in call.model.lower()
-                ),
+                (f for f in ("claude", "gemini", "llama", "deepseek", "qwen", "grok", "mistral") if f in call.model.lower()),
                 "other",
             )
             assert call.counted_input is not None

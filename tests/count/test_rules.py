@@ -33,14 +33,9 @@ def test_types() -> None:
     assert rendered(("a", {"anyOf": [{"type": "boolean"}, {"type": "null"}], "default": None})) == (
         "{\na?: boolean | null, // default: null\n}"
     )
-    assert (
-        rendered(("a", {"type": "object", "properties": {"b": {"type": "number"}}})) == "{\na?: {\nb?: number,\n},\n}"
-    )
+    assert rendered(("a", {"type": "object", "properties": {"b": {"type": "number"}}})) == "{\na?: {\nb?: number,\n},\n}"
     assert rendered(("a", {"$ref": "#/$defs/A"}), definitions={"A": {"const": 1}}) == "{\na?: 1,\n}"
-    assert (
-        rendered(("a", {"title": "A", "description": " one \n\n two "}))
-        == "{\n// A\n//\n// one\n//\n// two\na?: any,\n}"
-    )
+    assert rendered(("a", {"title": "A", "description": " one \n\n two "})) == "{\n// A\n//\n// one\n//\n// two\na?: any,\n}"
 
 
 def test_tools_of_other_vendors_and_shapes() -> None:
@@ -57,17 +52,14 @@ def test_schema_leaves_out_keywords_but_not_properties_of_that_name() -> None:
     schema = {"type": "object", "properties": {"required": {"type": "array", "maxItems": 3}}, "required": ["required"]}
     shape = render_schema(orjson.dumps({"name": "n", "description": "d", "strict": True, "schema": schema}))
     assert shape.name == "n"
-    assert shape.text == (
-        '# Response Formats\n\n## n\n\n// d\n{"type":"object","properties":{"required":{"type":"array"}}}'
-    )
+    assert shape.text == ('# Response Formats\n\n## n\n\n// d\n{"type":"object","properties":{"required":{"type":"array"}}}')
 
 
 def test_calls() -> None:
     assert compact('{ "a": [1, 2] }') == '{"a":[1,2]}'
     assert compact('{"a": ') == '{"a": '
     assert parallel([("f", "{}"), ("g", '{"x": 1}')]) == (
-        '{"tool_uses":[{"recipient_name":"functions.f","parameters":{}},'
-        '{"recipient_name":"functions.g","parameters":{"x":1}}]}'
+        '{"tool_uses":[{"recipient_name":"functions.f","parameters":{}},{"recipient_name":"functions.g","parameters":{"x":1}}]}'
     )
 
 

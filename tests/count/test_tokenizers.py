@@ -66,9 +66,9 @@ def test_equals_tiktoken_on_hostile_texts(encoding: str) -> None:
 @given(
     text=st.text(max_size=200)
     | st.text(alphabet=" \n\r\t'/-.,:;aA1é", max_size=80)
-    | st.lists(
-        st.sampled_from(["<|endoftext|>", "don't", "WE'LL", "\r\n", "  ", "1234", "日本", "é", "e\u0301", "👍🏽"])
-    ).map("".join)
+    | st.lists(st.sampled_from(["<|endoftext|>", "don't", "WE'LL", "\r\n", "  ", "1234", "日本", "é", "e\u0301", "👍🏽"])).map(
+        "".join
+    )
 )
 def test_equals_tiktoken_on_any_text(encoding: str, text: str) -> None:
     assert tokenizer(encoding).count(text) == oracle(encoding)(text)
@@ -159,9 +159,7 @@ def test_tables_are_laid_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.
     assert tiktoken_counter("cl100k_base")("Hello, world!") == 4
 
 
-def test_a_told_cache_is_used_and_one_that_cannot_be_written_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_told_cache_is_used_and_one_that_cannot_be_written_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = tmp_path / "told"
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(told))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))

@@ -72,6 +72,4 @@ def _put_aside(
     elif not isinstance(outcome, Call):
         error = " ".join(scrub(outcome.error).split())[:MAX_ERROR_CHARS]
         kept = payload(data, settings.max_payload) if settings.keep_payloads else None
-        batch.dead.append(
-            DeadLetter(position, item, outcome.reason, error, outcome.format_guess, len(data), hashed, kept)
-        )
+        batch.dead.append(DeadLetter(position, item, outcome.reason, error, outcome.format_guess, len(data), hashed, kept))

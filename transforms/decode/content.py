@@ -167,7 +167,7 @@ def count_breakpoints(messages: object) -> int:
     if messages.__class__ is not list:
         return 0
     marks = 0
-    for message in messages:  # type: ignore[attr-defined]
+    for message in messages:
         if message.__class__ is not dict:
             continue
         if "cache_control" in message or "cachePoint" in message:

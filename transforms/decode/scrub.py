@@ -21,9 +21,7 @@ _NAMED: Final = re.compile(rf"(?:{_SECRET_NAME})\Z", re.IGNORECASE)
 _RULES: Final = (
     # "name": "value" in JSON, also in JSON inside a string, where each quote wears backslashes
     (
-        re.compile(
-            rf'((\\*")(?:{_SECRET_NAME})\\*"\s*:\s*)(?:\[\s*)?\\*"(?:(?!\2).)*(?:\2|\Z)', re.IGNORECASE | re.DOTALL
-        ),
+        re.compile(rf'((\\*")(?:{_SECRET_NAME})\\*"\s*:\s*)(?:\[\s*)?\\*"(?:(?!\2).)*(?:\2|\Z)', re.IGNORECASE | re.DOTALL),
         rf"\1\2{MASK}\2",
     ),
     # name: value of an HTTP header
@@ -31,9 +29,7 @@ _RULES: Final = (
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
     # ?key=… of a URL
     (
-        re.compile(
-            r"([?&;](?:[\w-]*key|[\w-]*token|sig|signature|x-amz-[\w-]+|code|password)=)[^&#\s\"'\\]+", re.IGNORECASE
-        ),
+        re.compile(r"([?&;](?:[\w-]*key|[\w-]*token|sig|signature|x-amz-[\w-]+|code|password)=)[^&#\s\"'\\]+", re.IGNORECASE),
         rf"\1{MASK}",
     ),
     (re.compile(r"://[^/\s:@\"\\]+:[^/\s@\"\\]+@"), f"://{MASK}@"),

@@ -57,8 +57,8 @@ def _first(usage: _Json, *names: str) -> int | None:
 
 def _part(details: _Json, field: str) -> int | None:
     value = details.get(field)
-    if value.__class__ is int and 0 <= value <= MAX_COUNT:  # type: ignore[operator]
-        return value  # type: ignore[no-any-return]
+    if value.__class__ is int and 0 <= value <= MAX_COUNT:
+        return value
     return None if value is None else count(value, f"usage details {field}")
 
 
@@ -297,9 +297,7 @@ def gemini(call: Call, usage: _Json) -> None:
     Both spellings, REST's ``promptTokenCount`` and the protobuf's ``prompt_token_count``.
     """
     prompt = count(_camel_or_snake(usage, "promptTokenCount", "prompt_token_count"), "usage.promptTokenCount")
-    output = count(
-        _camel_or_snake(usage, "candidatesTokenCount", "candidates_token_count"), "usage.candidatesTokenCount"
-    )
+    output = count(_camel_or_snake(usage, "candidatesTokenCount", "candidates_token_count"), "usage.candidatesTokenCount")
     thoughts = count(_camel_or_snake(usage, "thoughtsTokenCount", "thoughts_token_count"), "usage.thoughtsTokenCount")
     tool_use = count(
         _camel_or_snake(usage, "toolUsePromptTokenCount", "tool_use_prompt_token_count"),
@@ -366,9 +364,7 @@ def bedrock(call: Call, usage: _Json) -> None:
         inconsistent(call, "total_mismatch")
 
 
-def plain(
-    call: Call, fresh: object, output: object, field: str, *, read: object = None, reasoning: object = None
-) -> None:
+def plain(call: Call, fresh: object, output: object, field: str, *, read: object = None, reasoning: object = None) -> None:
     """Usage that is two figures and no more: both exclude what is given beside them."""
     taken = count(fresh, f"{field} input")
     given = count(output, f"{field} output")

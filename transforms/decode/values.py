@@ -42,8 +42,8 @@ def count(value: object, field: str) -> int | None:
     Integers, whole floats (188.0) and strings of digits ("63") are counts; anything else raises ``Undecodable`` with
     the name of the field and the value.
     """
-    if value.__class__ is int and 0 <= value <= MAX_COUNT:  # type: ignore[operator]
-        return value  # type: ignore[return-value]
+    if value.__class__ is int and 0 <= value <= MAX_COUNT:
+        return value
     if value is None:
         return None
     number = value

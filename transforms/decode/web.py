@@ -87,9 +87,7 @@ _PRIVATE: Final = re.compile(
     r"(?:localhost|127\.\d+\.\d+\.\d+|0\.0\.0\.0|10\.\d+\.\d+\.\d+|192\.168\.\d+\.\d+|172\.(?:1[6-9]|2\d|3[01])\.\d+\.\d+"
     r"|\[?::1\]?|host\.docker\.internal)\Z"
 )
-_AWS: Final = re.compile(
-    r"(bedrock|sagemaker)?[\w-]*(?:\.(sagemaker))?\.([^.]+)\.(?:amazonaws\.com(?:\.cn)?|api\.aws)\Z"
-)
+_AWS: Final = re.compile(r"(bedrock|sagemaker)?[\w-]*(?:\.(sagemaker))?\.([^.]+)\.(?:amazonaws\.com(?:\.cn)?|api\.aws)\Z")
 _TWO_PART_SUFFIX: Final = {"co", "com", "org", "net", "ac", "gov"}
 
 SELF_HOSTED: Final = frozenset({"ollama", "llamacpp", "vllm", "local", "gpustack", "mistralrs", "lmstudio", "localai"})

@@ -48,7 +48,7 @@ def _first(x: Exchange) -> dict[str, Any]:
     if x.chunks:
         for chunk in x.chunks:
             if chunk.__class__ is dict:
-                return chunk  # type: ignore[no-any-return]
+                return chunk
     return x.answer
 
 

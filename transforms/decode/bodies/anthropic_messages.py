@@ -153,7 +153,7 @@ def _media(block: dict[str, Any], kind: str, content: Content) -> Part:
 def reply(call: Call, x: Exchange) -> None:
     content = content_of(call)
     if x.chunks is not None:
-        usage = _stream(call, x.chunks, content)
+        usage: Any = _stream(call, x.chunks, content)
     else:
         answer = x.answer
         call.provider_call_id = name(answer.get("id"))
@@ -229,13 +229,14 @@ def _stream(call: Call, chunks: list[Any], content: Content) -> dict[str, Any]:
             call.error_type = name(mapping(chunk.get("error")).get("type"))
     parts: list[Part] = []
     for opened, *pieces in blocks.values():
-        block = mapping(opened)
-        if block.get("type") in ("text", "thinking"):
-            kind, key = ("text", "text") if block["type"] == "text" else ("reasoning", "thinking")
-            parts.append(Part(kind, text(block.get(key)) + "".join(map(text, pieces))))
-        elif pieces and str(block.get("type")).endswith("tool_use"):
-            parts.append(Part("call", "".join(map(text, pieces)), name(block.get("name"))))
-            if block["type"] != "tool_use":
+        begun = mapping(opened)
+        sort = text(begun.get("type"))
+        if sort in ("text", "thinking"):
+            said = text(begun.get(sort)) + "".join(map(text, pieces))
+            parts.append(Part("text" if sort == "text" else "reasoning", said))
+        elif pieces and sort.endswith("tool_use"):
+            parts.append(Part("call", "".join(map(text, pieces)), name(begun.get("name"))))
+            if sort != "tool_use":
                 content.complete = False
         else:
             read_block(opened, parts, content)

@@ -150,8 +150,7 @@ def read_part(block: Any, kind: str, parts: list[Part], content: Content) -> Non
             content.complete = False
         parts.append(media_part("file", file.get("file_data"), "", file.get("filename")))
     elif what == "thinking":  # Mistral: a list of texts
-        for each in sequence(block.get("thinking")):
-            parts.append(Part("reasoning", text(mapping(each).get("text"))))
+        parts += [Part("reasoning", text(mapping(each).get("text"))) for each in sequence(block.get("thinking"))]
     elif "text" in block:
         parts.append(Part(kind, text(block.get("text"))))
     else:
@@ -246,10 +245,7 @@ def _stream(call: Call, x: Exchange, chunks: list[Any]) -> None:
             continue
         for each in chunk["choices"] or ():
             delta = each.get("delta")
-            if each.get("finish_reason") or each.get("index"):
-                choice = _choice(choices, each)
-            else:
-                choice = first
+            choice = _choice(choices, each) if each.get("finish_reason") or each.get("index") else first
             if delta:
                 for key, value in delta.items():
                     if value:

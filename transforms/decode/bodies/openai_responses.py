@@ -208,7 +208,7 @@ def _last_response(chunks: list[Any]) -> dict[str, Any]:
         if chunk.__class__ is dict:
             response = chunk.get("response")
             if response.__class__ is dict:
-                return response  # type: ignore[no-any-return]
+                return response
     return {}
 
 

@@ -37,7 +37,7 @@ def last_with(x: Exchange, *keys: str) -> dict[str, Any]:
         return x.answer
     for chunk in reversed(x.chunks):
         if chunk.__class__ is dict and any(chunk.get(key) for key in keys):
-            return chunk  # type: ignore[no-any-return]
+            return chunk
     return {}
 
 

@@ -86,7 +86,7 @@ _TOTAL_NAMES: Final = frozenset({*_TOTALS, *_PARTS, "web_searches"})
 
 def detect(record: dict[str, Any]) -> bool:
     schema = record.get("schema")
-    return schema.__class__ is str and schema.startswith("llm-finops/call/")  # type: ignore[union-attr]
+    return schema.__class__ is str and schema.startswith("llm-finops/call/")
 
 
 def decode(record: dict[str, Any]) -> list[Call]:
