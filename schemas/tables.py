@@ -410,7 +410,7 @@ def _rollup(name: str, time: str, doc: str) -> Table:
             Column("version", "UInt64", None, "Server's clock at the recompute, microseconds; the latest stands."),
         ),
         order_by=f"tenant, {time}, " + ", ".join(c.name for c in DIMENSIONS[1:]),
-        partition_by=f"toYYYYMM({time})",
+        partition_by=f"toYear({time})" if time == "day" else f"toYYYYMM({time})",
         version="version",
     )
 

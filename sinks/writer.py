@@ -78,10 +78,13 @@ class Writer:
     def _first_seen(self, keys: list[bytes]) -> set[bytes]:
         seen: set[bytes] = set()
         for start in range(0, len(keys), _KEYS_PER_QUERY):
-            some = ", ".join(f"unhex('{key.hex()}')" for key in keys[start : start + _KEYS_PER_QUERY])
+            some = keys[start : start + _KEYS_PER_QUERY]
+            # One literal for all keys: the engine parses it in milliseconds, a list of as many in a third of a second.
+            packed = b"".join(some).hex()
             rows = self.store.rows(
                 f"SELECT DISTINCT call_key FROM {self.store.table(CALLS.name)}"
-                f" WHERE call_key IN ({some}) AND time_quality IN ('transport', 'implausible')"
+                " WHERE time_quality IN ('transport', 'implausible') AND call_key IN ("
+                f"SELECT toFixedString(substring(unhex('{packed}'), 1 + 16 * number, 16), 16) FROM numbers({len(some)}))"
             )
             seen.update(key for (key,) in rows)
         return seen

@@ -18,6 +18,7 @@ from schemas.batch import CallBatch, RawBatch, RowBatch
 from schemas.telemetry import TALLY, Stage
 from transforms import rows
 from transforms.count import Counter, CountSettings
+from transforms.count.tokenizers import tokenizer
 from transforms.decode import DecodeSettings, decode_batch
 from transforms.identity import identify
 from transforms.price import Book, load_book, price_batch
@@ -48,6 +49,8 @@ class CountDoFn(beam.DoFn):  # type: ignore[misc]
 
     def setup(self) -> None:
         self._stage = Stage("count")
+        for name in ("o200k_base", "cl100k_base"):
+            tokenizer(name).count("warm")  # loading a table takes half a second: not in the first batch
         self._counter = Counter(self._settings)
 
     def process(self, batch: CallBatch) -> Iterator[CallBatch]:

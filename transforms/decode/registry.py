@@ -39,7 +39,7 @@ FORMATS: Final = (
     Format("litellm", litellm.DESCRIBES, litellm.detect, litellm.decode, 10),
     Format("http_pair", http_pair.DESCRIBES, http_pair.detect, http_pair.decode, 30),
 )
-"""Every format; of one record at most one may say it is its own, so the order is only a matter of speed."""
+"""Every format. The first that recognises a record reads it: gateways write a ``response`` too, so pairs come last."""
 
 
 def decode_record(data: bytes, *, tenant: str = "default") -> list[Outcome]:
