@@ -109,9 +109,7 @@ def scaling(folder: Path, sizes: tuple[int, ...]) -> Iterator[Figure]:
         write(GenerateSettings(seed=5, calls=calls, hours=24), logs)
         run = pipeline(logs)
         yield Figure(f"scale_{calls}_s", run["seconds"], "s", f"{run['calls']:,} calls, start-up apart")
-        yield Figure(
-            f"scale_{calls}_peak", run["peak_mib"], "MiB", "peak resident memory of the process, engine included"
-        )
+        yield Figure(f"scale_{calls}_peak", run["peak_mib"], "MiB", "peak resident memory of the process, engine included")
         if before:
             more = run["calls"] / before["calls"]
             ratio = run["seconds"] / before["seconds"] * 10 / more

@@ -32,9 +32,7 @@ class Figure:
         """name, value, unit, must, goal, what was reached, measured against what; separated by tabs."""
         sign = "<= " if self.at_most else ">= "
         bounds = [f"{sign}{bound:g}" if bound is not None else "-" for bound in (self.must, self.goal)]
-        value = (
-            f"{self.value:,.0f}" if abs(self.value) >= 100 else f"{self.value:.{max(0, 2 - _magnitude(self.value))}f}"
-        )
+        value = f"{self.value:,.0f}" if abs(self.value) >= 100 else f"{self.value:.{max(0, 2 - _magnitude(self.value))}f}"
         return "\t".join([self.name, value, self.unit, *bounds, self.reached or "-", self.against])
 
 

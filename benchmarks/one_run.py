@@ -10,9 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pipelines.run import Job, run
-from sinks.clickhouse import StoreAddress, connect
+from sinks.clickhouse import StoreAddress, StoreSettings, connect
 from sinks.reconcile import reconcile
-from sinks.steps import StoreSettings
 from sources.files import find
 
 

@@ -148,8 +148,9 @@ def _run(settings: Settings, paths: Sequence[str], quiet: bool) -> dict[str, Any
 def summary(settings: Settings, fmt: str, only: str | None) -> None:
     """Show where the money went: by team, app, model, hour and prompt, and how sure it is."""
     from pipelines.report import print_report, print_section, print_sections
+    from pipelines.stores import open_store
 
-    store = _open(settings)
+    store = open_store(settings)
     if fmt != Format.TABLE:
         print_sections(store, fmt, only)
     elif only:
@@ -173,10 +174,11 @@ def _next_commands(to: str) -> list[tuple[str, str]]:
 @click.option("--repair", "mend", is_flag=True, help="Recompute minutes that differ from the calls, then check again.")
 def reconcile(settings: Settings, fmt: str, mend: bool) -> None:
     """Prove the ledger and that minutes equal calls to the last digit. Exits 1 on any difference."""
+    from pipelines.stores import open_store
     from sinks.reconcile import reconcile as prove
     from sinks.reconcile import repair
 
-    store = _open(settings)
+    store = open_store(settings)
     if mend:
         repaired = repair(store)
         click.echo(f"{repaired:,} minutes recomputed", err=True)
@@ -210,7 +212,7 @@ def reconcile(settings: Settings, fmt: str, mend: bool) -> None:
 @_FORMAT
 def migrate(settings: Settings, fmt: str) -> None:
     """Create or upgrade the tables of a store."""
-    from pipelines.jobs import store_settings
+    from pipelines.stores import store_settings
     from sinks.schema import migrate as bring
 
     done = bring(store_settings(settings).open())
@@ -224,7 +226,7 @@ def migrate(settings: Settings, fmt: str) -> None:
 def doctor(settings: Settings, fmt: str) -> None:
     """Say what is installed, reachable, configured and missing. Exits 1 if something needed is not right."""
     from pipelines.doctor import examine, findings_table, worst
-    from pipelines.jobs import probe_store
+    from pipelines.stores import probe_store
 
     findings = examine(settings, probe_store)
     show(findings_table(findings), fmt)
@@ -236,16 +238,12 @@ def doctor(settings: Settings, fmt: str) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder for the logs and truth.json.")
 @click.option("--calls", type=click.IntRange(1), default=60_000, show_default=True, help="About how many calls.")
 @click.option("--hours", type=float, default=24.0, show_default=True, help="Length of the traffic.")
-@click.option(
-    "--start", type=click.DateTime(["%Y-%m-%d"]), default="2026-03-02", show_default=True, help="First day, UTC."
-)
+@click.option("--start", type=click.DateTime(["%Y-%m-%d"]), default="2026-03-02", show_default=True, help="First day, UTC.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same bytes.")
 @click.option("--file-format", default="jsonl.gz", show_default=True, help="jsonl, jsonl.gz, jsonl.zst or parquet.")
 @click.option("--calm", is_flag=True, help="No incidents.")
 @_FORMAT
-def generate(
-    out: Path, calls: int, hours: float, start: datetime, seed: int, file_format: str, calm: bool, fmt: str
-) -> None:
+def generate(out: Path, calls: int, hours: float, start: datetime, seed: int, file_format: str, calm: bool, fmt: str) -> None:
     """Write realistic LLM traffic in real wire formats, with the truth about it in truth.json.
 
     Several teams, apps and vendors, agents with tools, other languages, retries, cache reads; and records that are
@@ -258,9 +256,7 @@ def generate(
         wanted = GenerateSettings(
             seed=seed, start=start.date(), hours=hours, calls=calls, incidents=not calm, file_format=file_format
         )
-        with click.progressbar(
-            length=calls, label="generating", file=sys.stderr, hidden=not sys.stderr.isatty()
-        ) as bar:
+        with click.progressbar(length=calls, label="generating", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
             truth = write(wanted, out, lambda count: bar.update(count - bar.pos))
     except WrongTraffic as error:
         raise SettingsError(str(error)) from None
@@ -285,9 +281,7 @@ def generate(
 
 
 @cli.command()
-@click.option(
-    "--folder", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Where to put it."
-)
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Where to put it.")
 @click.option("--calls", type=click.IntRange(1, 10**8), default=60_000, show_default=True, help="About how many calls.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the traffic.")
 @click.pass_context
@@ -307,15 +301,6 @@ def demo(context: click.Context, folder: Path, calls: int, seed: int) -> None:
     ):
         click.secho(f"\n$ llm-finops {shlex.join(step)}", bold=True)
         cli.main(step, standalone_mode=False)
-
-
-def _open(settings: Settings) -> Any:
-    from pipelines.jobs import store_settings
-    from sinks.schema import require_current
-
-    store = store_settings(settings).open()
-    require_current(store)
-    return store
 
 
 def main() -> None:

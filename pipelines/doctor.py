@@ -112,9 +112,7 @@ def clock(now: datetime, installed: datetime | None) -> Finding:
     return Finding("clock", Status.OK, f"{shown}, local zone {'/'.join(dict.fromkeys(time.tzname))}")
 
 
-def packages(
-    requirements: Iterable[str], version_of: Callable[[str], str | None], needed: frozenset[str]
-) -> list[Finding]:
+def packages(requirements: Iterable[str], version_of: Callable[[str], str | None], needed: frozenset[str]) -> list[Finding]:
     """What the installed distribution asks for, compared with what is there; extras are optional unless ``needed``.
 
     ``requirements`` as in the distribution's metadata; ``version_of`` gives a package's version, None if absent.

@@ -1,30 +1,16 @@
-"""From settings to what a run needs: the one place where configuration meets the layers it configures."""
+"""From settings to what a run needs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from pipelines.run import Job
 from pipelines.sections import Settings
-from sinks.clickhouse import Retry, StoreAddress
-from sinks.schema import refuse_newer, stored_version
-from sinks.steps import StoreSettings
+from pipelines.stores import store_settings
 from sources.files import FileLimits
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
-
-
-def store_settings(settings: Settings) -> StoreSettings:
-    """How to open the store."""
-    store = settings.store
-    return StoreSettings(
-        StoreAddress.parse(store.to),
-        Retry(attempts=store.retries + 1),
-        store.timeout_seconds,
-        store.insert_rows,
-    )
 
 
 def job_of(settings: Settings, paths: Sequence[Path]) -> Job:
@@ -49,18 +35,3 @@ def job_of(settings: Settings, paths: Sequence[Path]) -> Job:
         runner="" if settings.runner.name == "local" else settings.runner.name,
         runner_options=settings.runner.options,
     )
-
-
-def probe_store(settings: Settings) -> str:
-    """Open the store and say in one line what it is; nothing is written.
-
-    Raises:
-        sinks.clickhouse.StoreError: unreachable, refused, or its tables are newer than this software.
-    """
-    chosen = store_settings(settings)
-    store = replace(chosen, retry=Retry(attempts=1)).open()
-    found = stored_version(store)
-    refuse_newer(store, found)
-    engine = store.rows("SELECT version()")[0][0]
-    tables = "no tables yet" if found is None else f"tables of version {found}"
-    return f"{chosen.address}: ClickHouse {engine}, {tables}"

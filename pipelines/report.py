@@ -231,17 +231,14 @@ def _certainty(to: Console, rows: list[dict[str, Any]], reasons: list[dict[str, 
     _grid(to, "How sure the dollars are", ("", "", "calls", "of calls", "spend", "of spend"), cells, texts=2)
     for row in reasons:
         model = printable(f"{row['provider']}/{row['model'] or '?'}")
-        to.print(
-            Text(f"  {row['calls']:,} x {row['reason']}: {model}", style="yellow"), no_wrap=True, overflow="ellipsis"
-        )
+        to.print(Text(f"  {row['calls']:,} x {row['reason']}: {model}", style="yellow"), no_wrap=True, overflow="ellipsis")
     if reasons:
         to.print()
 
 
 def _dead_letters(to: Console, rows: list[dict[str, Any]]) -> None:
     cells: list[Sequence[Text | str]] = [
-        (Text(row["example"], style="dim"), row["reason"], f"{row['letters']:,}", human_bytes(row["bytes"]))
-        for row in rows
+        (Text(row["example"], style="dim"), row["reason"], f"{row['letters']:,}", human_bytes(row["bytes"])) for row in rows
     ]
     if cells:
         _grid(to, "Dead letters", ("for example", "reason", "letters", "bytes"), cells, texts=2)
@@ -261,9 +258,7 @@ def _grid(to: Console, title: str, headings: Sequence[str], rows: Sequence[Seque
     cells = [[Text(printable(cell)) if isinstance(cell, str) else cell for cell in row] for row in rows]
     widths = [max(map(cell_len, [heading, *(row[n].plain for row in cells)])) for n, heading in enumerate(headings)]
     room = to.width - 2 * len(headings) - sum(widths[1:])
-    table = RichTable(
-        title=title, title_style="bold", title_justify="left", box=None, header_style="dim", pad_edge=False
-    )
+    table = RichTable(title=title, title_style="bold", title_justify="left", box=None, header_style="dim", pad_edge=False)
     for number, heading in enumerate(headings):
         width = max(8, min(widths[0], room)) if number == 0 else widths[number]
         left = number < texts or heading == "share"

@@ -24,9 +24,9 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from pipelines.job import build
 from schemas.tables import PRICE_RUNS, PRICES, RUNS
 from schemas.telemetry import TALLY
-from sinks.clickhouse import Store
+from sinks.clickhouse import Store, StoreSettings
 from sinks.schema import migrate
-from sinks.steps import RowsToMinutes, StoreSettings
+from sinks.steps import RowsToMinutes
 from sources.files import FileLimits, Split, plan
 from sources.steps import ReadFiles
 from transforms.count import CountSettings
@@ -124,9 +124,7 @@ def known_times(store: Store) -> dict[bytes, int]:
 def publish_book(store: Store, books: tuple[Path, ...]) -> None:
     """Write the compiled price book to ``prices`` once per version, and the live run to ``price_runs``."""
     book = load_book(books)
-    known = store.rows(
-        f"SELECT count() FROM {store.table('prices')} WHERE book_version = {{v:String}}", {"v": book.book_version}
-    )
+    known = store.rows(f"SELECT count() FROM {store.table('prices')} WHERE book_version = {{v:String}}", {"v": book.book_version})
     if known[0][0]:
         return
     store.insert(PRICES.name, pa.Table.from_pylist(book_rows(book), PRICES.arrow))

@@ -68,12 +68,8 @@ Texts = Annotated[tuple[str, ...], BeforeValidator(_one_is_a_list), _Allowed("a 
 Paths = Annotated[tuple[Path, ...], BeforeValidator(_one_is_a_list), _Allowed("a list of folders")]
 Whole = Annotated[int, BeforeValidator(_no_bool)]
 Size = Annotated[ByteSize, BeforeValidator(_no_bool)]
-Time = Annotated[
-    AwareDatetime, BeforeValidator(_written_time), _Allowed("a time with its zone, such as 2025-11-20T00:00:00Z")
-]
-Address = Annotated[
-    str, AfterValidator(_store_address), _Allowed("chdb://folder or http[s]://[user@]host[:port][/database]")
-]
+Time = Annotated[AwareDatetime, BeforeValidator(_written_time), _Allowed("a time with its zone, such as 2025-11-20T00:00:00Z")]
+Address = Annotated[str, AfterValidator(_store_address), _Allowed("chdb://folder or http[s]://[user@]host[:port][/database]")]
 Key = Annotated[SecretStr, AfterValidator(_hash_key), _Allowed("a secret of 16 to 64 bytes")]
 
 
@@ -109,17 +105,11 @@ class Source(Section):
 class Store(Section):
     """Where results go."""
 
-    to: Address = Field(
-        default="chdb://llm-finops-store", description="The ClickHouse that calls and minutes are written to."
-    )
-    password: Annotated[SecretStr, _Allowed("a secret")] | None = Field(
-        default=None, description="Password of the store's user."
-    )
+    to: Address = Field(default="chdb://llm-finops-store", description="The ClickHouse that calls and minutes are written to.")
+    password: Annotated[SecretStr, _Allowed("a secret")] | None = Field(default=None, description="Password of the store's user.")
     insert_rows: Whole = Field(default=50_000, ge=1, le=10_000_000, description="Rows of one insert, at most.")
     retries: Whole = Field(default=5, ge=0, le=100, description="How often a failed insert or query is tried again.")
-    timeout_seconds: Whole = Field(
-        default=300, ge=1, le=86_400, description="How long to wait for an answer of the store."
-    )
+    timeout_seconds: Whole = Field(default=300, ge=1, le=86_400, description="How long to wait for an answer of the store.")
 
 
 class Decode(Section):
@@ -136,9 +126,7 @@ class Decode(Section):
 class Count(Section):
     """How tokens are counted."""
 
-    cache_mib: Whole = Field(
-        default=64, ge=0, le=65_536, description="Memory per worker for texts already counted, in MiB."
-    )
+    cache_mib: Whole = Field(default=64, ge=0, le=65_536, description="Memory per worker for texts already counted, in MiB.")
     hash_key: Key | None = Field(
         default=None, description="Key of the hashes that stand in for texts. Without it a public one is used."
     )
@@ -152,17 +140,13 @@ class Count(Section):
 class Price(Section):
     """What calls cost."""
 
-    books: Paths = Field(
-        default=(), description="Folders of own prices, which extend and override the ones that come along."
-    )
+    books: Paths = Field(default=(), description="Folders of own prices, which extend and override the ones that come along.")
 
 
 class Windows(Section):
     """When a minute is complete."""
 
-    early_seconds: Whole = Field(
-        default=10, ge=1, le=3600, description="How often a minute that is still open is shown."
-    )
+    early_seconds: Whole = Field(default=10, ge=1, le=3600, description="How often a minute that is still open is shown.")
     late_hours: Whole = Field(
         default=24, ge=1, le=24 * 365, description="How long a minute waits for late calls in a window of its own."
     )

@@ -220,9 +220,7 @@ def document() -> str:
             holds, _, name = setting.key.partition(".")
             if holds == section:
                 place = "only the variable" if is_secret(fields()[setting.key]) else f"`{name}`"
-                lines.append(
-                    f"| {place} | {setting.type} | {setting.default} | `{setting.variable}` | {setting.meaning} |"
-                )
+                lines.append(f"| {place} | {setting.type} | {setting.default} | `{setting.variable}` | {setting.meaning} |")
         lines.append("")
     lines += ["## An example", "", f"`{FILE_NAME}`:", "", "```toml", *EXAMPLE.strip().splitlines(), "```", ""]
     lines += ["## Other variables", "", "| variable | meaning |", "| --- | --- |"]

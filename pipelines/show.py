@@ -122,8 +122,7 @@ def console(file: IO[str]) -> Console:
 def as_json(table: Table) -> str:
     """An array of objects, or one object for a single row; one line of text."""
     objects = [
-        {column.name: _exact(value, column) for column, value in zip(table.columns, row, strict=True)}
-        for row in table.rows
+        {column.name: _exact(value, column) for column, value in zip(table.columns, row, strict=True)} for row in table.rows
     ]
     return orjson.dumps(objects[0] if table.single and objects else objects, option=orjson.OPT_APPEND_NEWLINE).decode()
 

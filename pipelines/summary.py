@@ -56,9 +56,7 @@ class Totals:
 def totals(store: Store) -> Totals:
     """Totals of everything in the store."""
     sums = store.named_rows(f"SELECT {_SUMS} FROM {_living(store, 'days')}")[0]
-    period = store.rows(
-        f"SELECT min(minute), max(minute), count() FROM {store.table('minutes')} FINAL WHERE calls != 0"
-    )
+    period = store.rows(f"SELECT min(minute), max(minute), count() FROM {store.table('minutes')} FINAL WHERE calls != 0")
     first, last, count = period[0]
     runs = store.named_rows(
         f"SELECT started_at, ended_at, state, records, calls, dead_letters, ignored, bytes, seconds"
@@ -79,8 +77,7 @@ def spend_by(store: Store, group: str, top: int = 8) -> list[dict[str, Any]]:
 def spend_by_hour(store: Store) -> list[dict[str, Any]]:
     """Spend and tokens by UTC hour of the day, over all days: 24 rows where there are calls in each."""
     return store.named_rows(
-        f"SELECT formatDateTime(hour, '%H:00', 'UTC') AS name, {_SUMS} FROM {_living(store, 'hours')}"
-        " GROUP BY name ORDER BY name"
+        f"SELECT formatDateTime(hour, '%H:00', 'UTC') AS name, {_SUMS} FROM {_living(store, 'hours')} GROUP BY name ORDER BY name"
     )
 
 
@@ -104,8 +101,7 @@ def top_prompts(store: Store, top: int = 8) -> list[dict[str, Any]]:
 def price_shares(store: Store) -> list[dict[str, Any]]:
     """Calls, tokens and spend by price status."""
     return store.named_rows(
-        f"SELECT price_status AS name, {_SUMS} FROM {_living(store, 'days')}"
-        " GROUP BY name ORDER BY spend DESC, calls DESC, name"
+        f"SELECT price_status AS name, {_SUMS} FROM {_living(store, 'days')} GROUP BY name ORDER BY spend DESC, calls DESC, name"
     )
 
 

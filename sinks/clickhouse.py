@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -78,9 +78,7 @@ class StoreAddress:
             database = url.path.strip("/") or DATABASE
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", database):
                 raise StoreError(f"{text}: {database!r} is no database name")
-            return cls(
-                "", url.hostname, port or (8443 if secure else 8123), secure, url.username or "default", database
-            )
+            return cls("", url.hostname, port or (8443 if secure else 8123), secure, url.username or "default", database)
         raise StoreError(f"{text}: unknown store; use chdb:///folder, http://host:8123 or https://host:8443")
 
     @property
@@ -280,3 +278,17 @@ def _embedded_client(address: StoreAddress) -> Client:
         raise StoreError("the embedded store needs the chdb extra: pip install 'llm-finops[chdb]'") from error
     except (ClickHouseError, OSError, RuntimeError) as error:
         raise StoreError(explain(error, address)) from error
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """How workers open the store. The password comes from each worker's environment."""
+
+    address: StoreAddress
+    retry: Retry = field(default_factory=Retry)
+    timeout_s: int = 300
+    insert_rows: int = 50_000
+    insert_bytes: int = 128 * 1024 * 1024
+
+    def open(self) -> Store:
+        return connect(self.address, self.retry, self.timeout_s)

@@ -74,9 +74,7 @@ def repair(store: Store) -> int:
         ("hours", "hour", "minutes", "minute", 3600),
         ("days", "day", "hours", "hour", 86_400),
     ):
-        rows = store.rows(
-            f"SELECT DISTINCT toUInt32(time_) FROM ({_rollup_gap(store, table, time, below, below_time, seconds)})"
-        )
+        rows = store.rows(f"SELECT DISTINCT toUInt32(time_) FROM ({_rollup_gap(store, table, time, below, below_time, seconds)})")
         stale.update(int(start) for (start,) in rows)
     return recompute(store, stale) if stale else 0
 
@@ -85,13 +83,11 @@ def ledger(store: Store) -> dict[str, int]:
     """Items by what became of them. ``duplicate``: receipts of calls that another receipt already stands for."""
     outcomes = store.rows(f"SELECT outcome, count() FROM {store.table('receipts')} FINAL GROUP BY outcome")
     items = {str(outcome): int(count) for outcome, count in outcomes}
-    distinct = store.rows(f"SELECT uniqExact(call_key) FROM {store.table('receipts')} FINAL WHERE outcome = 'call'")[0][
-        0
-    ]
+    distinct = store.rows(f"SELECT uniqExact(call_key) FROM {store.table('receipts')} FINAL WHERE outcome = 'call'")[0][0]
     calls = items.pop("call", 0)
-    records = store.rows(
-        f"SELECT count() FROM (SELECT DISTINCT segment, position, record_hash FROM {store.table('receipts')})"
-    )[0][0]
+    records = store.rows(f"SELECT count() FROM (SELECT DISTINCT segment, position, record_hash FROM {store.table('receipts')})")[
+        0
+    ][0]
     return {
         "records": int(records),
         "items": calls + sum(items.values()),
@@ -274,6 +270,4 @@ def _gap(truth: str, derived: str) -> str:
     """Rows where two sets of sums differ: the difference of each sum, by time and key."""
     totals = ", ".join(f"sum({name}_) AS {name}" for name in _SUMS)
     differs = " OR ".join(f"{name} != 0" for name in _SUMS)
-    return (
-        f"SELECT time_, {_KEYS}, {totals} FROM ({truth} UNION ALL {derived}) GROUP BY time_, {_KEYS} HAVING {differs}"
-    )
+    return f"SELECT time_, {_KEYS}, {totals} FROM ({truth} UNION ALL {derived}) GROUP BY time_, {_KEYS} HAVING {differs}"

@@ -72,9 +72,7 @@ def require_current(store: Store) -> None:
     found = stored_version(store)
     refuse_newer(store, found)
     if found is None:
-        raise StoreError(
-            f"{store.address}: no llm-finops tables here; run `llm-finops run` or `llm-finops migrate` first"
-        )
+        raise StoreError(f"{store.address}: no llm-finops tables here; run `llm-finops run` or `llm-finops migrate` first")
     if found < VERSION:
         raise StoreError(f"{store.address}: tables are of version {found}, this software needs {VERSION}: run migrate")
 

@@ -7,7 +7,7 @@ read from ``calls``. Markers are never too late: one that is older than the allo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import apache_beam as beam
 from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterProcessingTime, AfterWatermark
@@ -17,26 +17,12 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from schemas.batch import RowBatch
 from schemas.telemetry import Stage
-from sinks.clickhouse import Retry, Store, StoreAddress, connect
+from sinks.clickhouse import StoreSettings
 from sinks.recompute import recompute
 from sinks.writer import Flushed, Writer
 
 SHARDS = 8
 """Keys that the minutes of one window are spread over, so that workers can share a burst of late minutes."""
-
-
-@dataclass(frozen=True)
-class StoreSettings:
-    """How workers open the store. The password comes from each worker's environment."""
-
-    address: StoreAddress
-    retry: Retry = field(default_factory=Retry)
-    timeout_s: int = 300
-    insert_rows: int = 50_000
-    insert_bytes: int = 128 * 1024 * 1024
-
-    def open(self) -> Store:
-        return connect(self.address, self.retry, self.timeout_s)
 
 
 def marker_time(minute: int, transport_time: int, lateness_s: int) -> int:
@@ -129,9 +115,7 @@ class MinutesOf(beam.PTransform):  # type: ignore[misc]
             | "OneMinuteWindows"
             >> beam.WindowInto(
                 FixedWindows(60),
-                trigger=AfterWatermark(
-                    early=AfterProcessingTime(self.early_s) if self.early_s else None, late=AfterCount(1)
-                ),
+                trigger=AfterWatermark(early=AfterProcessingTime(self.early_s) if self.early_s else None, late=AfterCount(1)),
                 accumulation_mode=AccumulationMode.DISCARDING,
                 allowed_lateness=self.lateness_s,
             )

@@ -24,9 +24,7 @@ def make(**fields: Any) -> Call:
     return call
 
 
-def done(
-    call: Call, origin: bytes = ORIGIN, record: int = 1, default: int = DEFAULT, now: int = NOW, **more: int
-) -> Call:
+def done(call: Call, origin: bytes = ORIGIN, record: int = 1, default: int = DEFAULT, now: int = NOW, **more: int) -> Call:
     call = copy.copy(call)
     identify(call, origin, record, default, now, **more)
     return call

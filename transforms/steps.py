@@ -20,7 +20,7 @@ from transforms import rows
 from transforms.count import Counter, CountSettings
 from transforms.count.tokenizers import tokenizer
 from transforms.decode import DecodeSettings, decode_batch
-from transforms.identity import identify
+from transforms.identity import identify, pseudonym
 from transforms.price import Book, load_book, price_batch
 
 LIVE_PRICE_RUN = 1
@@ -59,6 +59,7 @@ class CountDoFn(beam.DoFn):  # type: ignore[misc]
             for call, record_hash in zip(batch.calls, batch.record_hashes, strict=True):
                 self._counter.count(call)
                 identify(call, batch.origin, record_hash, batch.default_time, now)
+                call.end_user = pseudonym(call.tenant, call.end_user, self._settings.hash_key)
         yield batch
 
 

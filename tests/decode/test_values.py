@@ -26,9 +26,7 @@ def test_counts(value: object, expected: int | None) -> None:
     assert count(value, "tokens") == expected
 
 
-@pytest.mark.parametrize(
-    "value", [True, False, -1, -1.0, 1.5, "-3", "12.5", "", "x", "²", [], {}, 10**12 + 1, 1e300, "9" * 40]
-)
+@pytest.mark.parametrize("value", [True, False, -1, -1.0, 1.5, "-3", "12.5", "", "x", "²", [], {}, 10**12 + 1, 1e300, "9" * 40])
 def test_what_is_no_count_names_field_and_value(value: object) -> None:
     with pytest.raises(Undecodable, match=r"^usage\.prompt_tokens: ") as caught:
         count(value, "usage.prompt_tokens")

@@ -54,9 +54,7 @@ def test_impossible_incidents_are_refused(given: dict[str, Any], named: str) -> 
         Incident(**{**fine, **given})
 
 
-@pytest.mark.parametrize(
-    ("kind", "app"), [("volume_step", "nobody"), ("runaway_agent", "docs-rag"), ("cache_break", "indexer")]
-)
+@pytest.mark.parametrize(("kind", "app"), [("volume_step", "nobody"), ("runaway_agent", "docs-rag"), ("cache_break", "indexer")])
 def test_incidents_that_do_not_fit_their_app_are_refused(kind: str, app: str) -> None:
     settings = GenerateSettings(incidents=(Incident(kind, app, DAY, DAY + timedelta(hours=1)),))
     with pytest.raises(SettingsError, match=repr(app)):

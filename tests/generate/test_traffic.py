@@ -30,10 +30,7 @@ TUESDAY = datetime(2026, 3, 3, tzinfo=UTC)
 @pytest.fixture(scope="module")
 def quiet_week() -> list[Record]:
     """A week from Monday without incidents; values are dropped to save memory."""
-    return [
-        record._replace(value=b"")
-        for record in generate(GenerateSettings(seed=3, days=7, calls=20_000, incidents=False))
-    ]
+    return [record._replace(value=b"") for record in generate(GenerateSettings(seed=3, days=7, calls=20_000, incidents=False))]
 
 
 def small(seed: int = 1, **more: object) -> GenerateSettings:
@@ -221,9 +218,7 @@ def at(hour: float) -> datetime:
 def calls_between(records: list[Record], app: str, start: float, end: float) -> list[Record]:
     first, last = (int(at(hour).timestamp()) * 1_000_000 for hour in (start, end))
     return [
-        record
-        for record in records
-        if record.kind == "call" and record.facts.app == app and first <= record.facts.time < last
+        record for record in records if record.kind == "call" and record.facts.app == app and first <= record.facts.time < last
     ]
 
 

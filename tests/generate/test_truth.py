@@ -159,16 +159,13 @@ def test_teams_and_hours(run: Run, recount: Recount) -> None:
     assert {team: row["calls"] for team, row in run.truth["teams"].items()} == dict(recount.teams)
     hours = run.truth["hours"] | {"undated": run.truth["undated"]}
     assert {hour: dict(row) for hour, row in hours.items()} == {
-        hour: {name: row[name] for name in ("calls", "input_tokens", "output_tokens")}
-        for hour, row in recount.hours.items()
+        hour: {name: row[name] for name in ("calls", "input_tokens", "output_tokens")} for hour, row in recount.hours.items()
     }
 
 
 def test_every_view_adds_up_to_the_same_tokens(run: Run) -> None:
     truth = run.truth
-    totals = [
-        [sum(row[leaf] for row in truth[view].values()) for leaf in LEAVES] for view in ("models", "teams", "apps")
-    ]
+    totals = [[sum(row[leaf] for row in truth[view].values()) for leaf in LEAVES] for view in ("models", "teams", "apps")]
     assert totals[0] == totals[1] == totals[2]
     hours = [*truth["hours"].values(), truth["undated"]]
     assert sum(row["input_tokens"] for row in hours) == sum(totals[0][:4])

@@ -97,9 +97,7 @@ def test_other_versions_are_refused_in_one_line_that_names_them(machine: Machine
     machine.add("python", "2.7.18", 3)
     status, said = machine.setup()
     assert status == 2
-    assert said.startswith(
-        "llm-finops needs Python 3.11, 3.12 or 3.13; found python3 is 3.10.12, python is 2.7.18. Install one"
-    )
+    assert said.startswith("llm-finops needs Python 3.11, 3.12 or 3.13; found python3 is 3.10.12, python is 2.7.18. Install one")
     assert "\n" not in said
 
 

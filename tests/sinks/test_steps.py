@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.batch import RowBatch
-from sinks.clickhouse import Store, StoreAddress
+from sinks.clickhouse import Store, StoreAddress, StoreSettings
 from sinks.reconcile import reconcile
-from sinks.steps import MinutesOf, RowsToMinutes, StoreSettings, marker_time
+from sinks.steps import MinutesOf, RowsToMinutes, marker_time
 from tests.sinks.samples import NOON, batch, call
 
 TIMINGS = {PaneInfoTiming.EARLY: "early", PaneInfoTiming.ON_TIME: "on time", PaneInfoTiming.LATE: "late"}
@@ -71,9 +71,7 @@ def test_a_marker_beyond_the_allowed_lateness_rides_in_a_younger_window() -> Non
         assert_that(minutes, equal_to([NOON]))
 
 
-@given(
-    minute=st.integers(0, 2**31).map(lambda s: s // 60 * 60), seen=st.integers(0, 2**31), lateness=st.integers(0, 10**7)
-)
+@given(minute=st.integers(0, 2**31).map(lambda s: s // 60 * 60), seen=st.integers(0, 2**31), lateness=st.integers(0, 10**7))
 def test_a_marker_is_never_older_than_its_minute_nor_too_late(minute: int, seen: int, lateness: int) -> None:
     time = marker_time(minute, seen * 1_000_000, lateness)
     assert time >= minute
@@ -84,9 +82,7 @@ def test_a_marker_is_never_older_than_its_minute_nor_too_late(minute: int, seen:
 def test_rows_go_in_and_their_minutes_come_out(store: Store, address: StoreAddress, tmp_path: Path) -> None:
     batches = [batch([call(n, NOON + 60 * (n % 7)) for n in range(k, k + 20)], end=False) for k in range(0, 100, 20)]
     with beam.Pipeline(runner=FnApiRunner()) as p:
-        minutes = (
-            p | beam.Create(batches).with_output_types(RowBatch) | RowsToMinutes(StoreSettings(address, insert_rows=30))
-        )
+        minutes = p | beam.Create(batches).with_output_types(RowBatch) | RowsToMinutes(StoreSettings(address, insert_rows=30))
         assert_that(minutes | beam.Distinct(), equal_to([NOON + 60 * n for n in range(7)]))
     checks = {c.name: c.holds for c in reconcile(store).checks}
     assert checks.pop("segments are finished") is False  # no batch closed its segment

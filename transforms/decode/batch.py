@@ -70,6 +70,6 @@ def _put_aside(
     if isinstance(outcome, Skipped):
         batch.ignored.append(Ignored(position, item, outcome.reason, hashed))
     elif not isinstance(outcome, Call):
-        error = " ".join(scrub(outcome.error).split())[:MAX_ERROR_CHARS]
+        error = " ".join(scrub(outcome.error[: 4 * MAX_ERROR_CHARS]).split())[:MAX_ERROR_CHARS]
         kept = payload(data, settings.max_payload) if settings.keep_payloads else None
         batch.dead.append(DeadLetter(position, item, outcome.reason, error, outcome.format_guess, len(data), hashed, kept))

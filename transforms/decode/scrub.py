@@ -11,9 +11,10 @@ MAX_TAGS: Final = 32
 MAX_TAG_CHARS: Final = 256
 MASK: Final = "***"
 
+# Repeats are bounded, so that no text takes longer than its length times a constant.
 _SECRET_NAME = (
-    r"(?:proxy-|x-)?authorization|(?:[\w-]*[_-])?api[_-]?key|apikey|ocp-apim-subscription-key|[\w-]*subscription-key"
-    r"|x-goog-api-key|x-amz-security-token|(?:set-)?cookie|password|passwd|secret|[\w-]*[_-]secret|client_secret"
+    r"(?:proxy-|x-)?authorization|(?:[\w-]{0,40}[_-])?api[_-]?key|apikey|ocp-apim-subscription-key|[\w-]{0,40}subscription-key"
+    r"|x-goog-api-key|x-amz-security-token|(?:set-)?cookie|password|passwd|secret|[\w-]{0,40}[_-]secret|client_secret"
     r"|access[_-]?token|refresh[_-]?token|id[_-]?token|session[_-]?token|bearer|credentials?|private[_-]?key"
 )
 _NAMED: Final = re.compile(rf"(?:{_SECRET_NAME})\Z", re.IGNORECASE)
@@ -21,7 +22,10 @@ _NAMED: Final = re.compile(rf"(?:{_SECRET_NAME})\Z", re.IGNORECASE)
 _RULES: Final = (
     # "name": "value" in JSON, also in JSON inside a string, where each quote wears backslashes
     (
-        re.compile(rf'((\\*")(?:{_SECRET_NAME})\\*"\s*:\s*)(?:\[\s*)?\\*"(?:(?!\2).)*(?:\2|\Z)', re.IGNORECASE | re.DOTALL),
+        re.compile(
+            rf'((\\{{0,31}}")(?:{_SECRET_NAME})\\{{0,31}}"\s{{0,20}}:\s{{0,20}})(?:\[\s{{0,20}})?\\{{0,31}}"(?:(?!(?<!\\)\2).)*(?:\2|\Z)',
+            re.IGNORECASE | re.DOTALL,
+        ),
         rf"\1\2{MASK}\2",
     ),
     # name: value of an HTTP header
@@ -29,7 +33,9 @@ _RULES: Final = (
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
     # ?key=… of a URL
     (
-        re.compile(r"([?&;](?:[\w-]*key|[\w-]*token|sig|signature|x-amz-[\w-]+|code|password)=)[^&#\s\"'\\]+", re.IGNORECASE),
+        re.compile(
+            r"([?&;](?:[\w-]{0,40}key|[\w-]{0,40}token|sig|signature|x-amz-[\w-]+|code|password)=)[^&#\s\"'\\]+", re.IGNORECASE
+        ),
         rf"\1{MASK}",
     ),
     (re.compile(r"://[^/\s:@\"\\]+:[^/\s@\"\\]+@"), f"://{MASK}@"),
@@ -38,7 +44,7 @@ _RULES: Final = (
     (
         re.compile(
             r"\b(?:AIza[\w-]{20,}|ya29\.[\w.-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_\w{20,}|gsk_\w{16,}|xai-\w{16,}"
-            r"|hf_\w{16,}|xox[abprs]-[\w-]{10,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*)"
+            r"|hf_\w{16,}|xox[abprs]-[\w-]{10,}|eyJ[\w-]{10,600}\.[\w-]{10,4000}\.[\w-]*)"
         ),
         MASK,
     ),

@@ -1,0 +1,46 @@
+"""Open the store that the settings name. Nothing here needs Beam, which takes seconds to import."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipelines.sections import Settings
+from sinks.clickhouse import Retry, Store, StoreAddress, StoreSettings
+from sinks.schema import refuse_newer, require_current, stored_version
+
+
+def store_settings(settings: Settings) -> StoreSettings:
+    """How to open the store."""
+    store = settings.store
+    return StoreSettings(
+        StoreAddress.parse(store.to),
+        Retry(attempts=store.retries + 1),
+        store.timeout_seconds,
+        store.insert_rows,
+    )
+
+
+def open_store(settings: Settings) -> Store:
+    """Open the store to read from.
+
+    Raises:
+        sinks.clickhouse.StoreError: unreachable, refused, or without our tables of this version.
+    """
+    store = store_settings(settings).open()
+    require_current(store)
+    return store
+
+
+def probe_store(settings: Settings) -> str:
+    """Open the store and say in one line what it is; nothing is written.
+
+    Raises:
+        sinks.clickhouse.StoreError: unreachable, refused, or its tables are newer than this software.
+    """
+    chosen = store_settings(settings)
+    store = replace(chosen, retry=Retry(attempts=1)).open()
+    found = stored_version(store)
+    refuse_newer(store, found)
+    engine = store.rows("SELECT version()")[0][0]
+    tables = "no tables yet" if found is None else f"tables of version {found}"
+    return f"{chosen.address}: ClickHouse {engine}, {tables}"
