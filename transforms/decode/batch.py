@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from schemas.batch import CallBatch, DeadLetter, Ignored, RawBatch
@@ -47,6 +50,24 @@ def decode_batch(raw: RawBatch, settings: DecodeSettings) -> CallBatch:
         bytes_read=raw.bytes_read,
         end=raw.end,
     )
+    with _collector_paused():
+        _decode_records(raw, settings, batch)
+    return batch
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Parsed JSON has no cycles: looking for them while it is read costs a fifth of the time and frees nothing."""
+    paused = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if paused:
+            gc.enable()
+
+
+def _decode_records(raw: RawBatch, settings: DecodeSettings, batch: CallBatch) -> None:
     source, segment, tenant = raw.source, raw.segment, settings.tenant
     calls, hashes = batch.calls, batch.record_hashes
     for data, position in zip(raw.records, raw.positions, strict=True):
@@ -61,7 +82,6 @@ def decode_batch(raw: RawBatch, settings: DecodeSettings) -> CallBatch:
                 hashes.append(hashed)
             else:
                 _put_aside(batch, data, position, item, hashed, outcome, settings)
-    return batch
 
 
 def _put_aside(
