@@ -612,3 +612,25 @@ def test_no_host_is_no_guess() -> None:
     del record["url"]
     record["request"]["model"] = record["response"]["model"] = "my-model"
     assert decode(record).provider == "unknown"
+
+
+def test_an_answer_that_was_not_logged_is_told() -> None:
+    for response in (None, {}, {"unknown": 1}):
+        call = decode(chat(response=response))
+        assert (call.status, call.flags, call.usage_source) == ("incomplete", ("no_answer",), "none")
+
+
+def test_access_logs_without_bodies_are_no_calls() -> None:
+    record = {
+        "request": {"method": "POST", "uri": "/v1/chat/completions", "headers": {}},
+        "response": {"status": 200, "headers": {}},
+    }
+    assert refused(record).reason == "not_a_call"
+
+
+def test_events_of_bedrocks_sdk() -> None:
+    chunks = [{"chunk": {"bytes": base64.b64encode(orjson.dumps(each)).decode()}} for each in ANTHROPIC_STREAM["stream"]]
+    url = "https://bedrock-runtime.us-east-1.amazonaws.com/model/anthropic.claude-x/invoke-with-response-stream"
+    call = decode(anthropic_pair({"stream": chunks}, url=url))
+    assert (call.input_fresh, call.output_visible, call.stream) == (4, 12, True)
+    assert content(call).output[0].parts[1] == Part("text", "Hello")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from binascii import Error as Base64Error
+from binascii import a2b_base64
 from typing import Any, Final
+
+import orjson
 
 from transforms.decode.bodies import (
     anthropic_messages,
@@ -14,7 +18,8 @@ from transforms.decode.bodies import (
     openai_responses,
     others,
 )
-from transforms.decode.exchange import Body, Exchange
+from transforms.decode.exchange import Body, Exchange, parse_json
+from transforms.decode.values import mapping
 
 BODIES: Final[dict[str, Body]] = {
     each.api: each
@@ -53,13 +58,26 @@ def _first(x: Exchange) -> dict[str, Any]:
 
 
 def _native(x: Exchange) -> str:
-    """Whose body Bedrock's InvokeModel carries."""
+    """Whose body Bedrock's InvokeModel carries. The SDK's events of a stream hold each chunk as base64."""
     first = _first(x)
+    if x.chunks and isinstance(first.get("chunk"), dict):
+        x.chunks = [_plain_chunk(chunk) for chunk in x.chunks]
+        first = _first(x)
     if "anthropic_version" in x.request or first.get("type") in ("message", "message_start"):
         return "anthropic.messages"
     if "choices" in first and "messages" in x.request:
         return "openai.chat"
     return "bedrock.invoke"
+
+
+def _plain_chunk(event: Any) -> Any:
+    data = mapping(mapping(event).get("chunk")).get("bytes")
+    if not isinstance(data, str):
+        return event
+    try:
+        return orjson.loads(a2b_base64(data))
+    except (Base64Error, orjson.JSONDecodeError):
+        return parse_json(data)
 
 
 _OBJECTS: Final = {

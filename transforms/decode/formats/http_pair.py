@@ -28,7 +28,8 @@ from transforms.decode.web import (
 
 DESCRIBES: Final = "A recorded HTTP request with its response, whole or streamed; the logger's labels beside them"
 
-_WRAPPER_KEYS: Final = frozenset({"method", "uri", "url", "headers", "status", "status_code"})
+_WRAPPER_KEYS: Final = frozenset({"method", "uri", "url", "headers"})
+"""What only a request with its transport around it has; no vendor's body does."""
 
 
 def detect(record: dict[str, Any]) -> bool:
@@ -40,12 +41,13 @@ def detect(record: dict[str, Any]) -> bool:
 def decode(record: dict[str, Any]) -> list[Call]:
     """One call, and one more for each other model the vendor asked on the way."""
     get = record.get
-    asked, response = get("request"), get("response")
+    asked: Any = get("request")
+    response: Any = get("response")
     wrapped = wrapper = _NOTHING
-    if asked.__class__ is dict and "body" in asked and not _WRAPPER_KEYS.isdisjoint(asked):
-        asked, wrapped = asked["body"], asked  # logged with its method and headers around it
-    if response.__class__ is dict and "body" in response and not _WRAPPER_KEYS.isdisjoint(response):
-        response, wrapper = response["body"], response
+    if asked.__class__ is dict and not _WRAPPER_KEYS.isdisjoint(asked):
+        asked, wrapped = asked.get("body"), asked  # logged with its method and headers around it
+    if response.__class__ is dict and ("headers" in response or ("body" in response and "status" in response)):
+        response, wrapper = response.get("body"), response
     if asked.__class__ is not dict:
         asked = parse_json(asked)
     if asked is None and response is None:
@@ -118,6 +120,11 @@ def _read(call: Call, x: Exchange) -> list[Call]:
         if call.status == "blocked":
             return [call]
         raise Undecodable("unsupported_body", f"{api}: it reports no usage that can be read", api)
+    content = call.content
+    answered = call.usage_source != "none" or call.operation == "embedding" or (content is not None and content.output)
+    if call.status == "ok" and not answered:
+        call.status = "incomplete"
+        call.flag("no_answer")  # nothing of the answer was logged, or nothing that is known
     for other in x.extra:
         _finish(other, x)
     return [call, *x.extra]
