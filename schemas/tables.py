@@ -171,9 +171,7 @@ DIMENSIONS: Final = (
     _label("model", "Model that answered, or the one asked for where the answer names none."),
     _label("service_tier", "Service tier as served; empty means the vendor's standard tier."),
     _label("status", "Outcome: ok, error, blocked, incomplete or cancelled."),
-    _label(
-        "price_status", "priced, estimated (computed from counted text), free (0 by statement), not_billed or unpriced."
-    ),
+    _label("price_status", "priced, estimated (computed from counted text), free (0 by statement), not_billed or unpriced."),
     Column("price_run", "UInt16", pa.uint16(), "Which pricing of history this is; 1 is the live one."),
 )
 """What minutes, hours and days are grouped by."""
@@ -192,9 +190,7 @@ CALLS: Final = Table(
             "Hash of what makes the call itself; a redelivery has the same.",
         ),
         Column("event_time", "DateTime64(6, 'UTC')", pa.timestamp("us", "UTC"), "Start of the call."),
-        Column(
-            "end_time", "Nullable(DateTime64(6, 'UTC'))", pa.timestamp("us", "UTC"), "End of the call, where known."
-        ),
+        Column("end_time", "Nullable(DateTime64(6, 'UTC'))", pa.timestamp("us", "UTC"), "End of the call, where known."),
         _label(
             "time_quality",
             "exact, second, transport (the record has no time of its own) or implausible (it had, and it was refused).",
@@ -415,9 +411,7 @@ def _rollup(name: str, time: str, doc: str) -> Table:
     )
 
 
-MINUTES: Final = _rollup(
-    "minutes", "minute", "Sums of calls by minute and dimension, replaced whole by the recompute step."
-)
+MINUTES: Final = _rollup("minutes", "minute", "Sums of calls by minute and dimension, replaced whole by the recompute step.")
 HOURS: Final = _rollup("hours", "hour", "Sums of minutes by hour.")
 DAYS: Final = _rollup("days", "day", "Sums of hours by UTC day.")
 

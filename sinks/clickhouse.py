@@ -175,10 +175,10 @@ class Store:
 
 def fingerprint(rows: pa.Table) -> str:
     """Hash of rows and their order, so that equal tokens mean equal rows."""
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.sha256()
     for batch in rows.combine_chunks().to_batches():
         digest.update(batch.serialize())  # IPC, so that a slice is not taken for the whole it shares its buffers with
-    return digest.hexdigest()
+    return digest.hexdigest()[:32]
 
 
 def error_code(error: BaseException) -> int | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import apache_beam as beam
 
+import schemas.coders  # noqa: F401  (registers the coders of the batches)
 from schemas.batch import RawBatch
 from schemas.telemetry import TALLY, Stage
 from sources.files import FileLimits, Split, read
@@ -46,5 +47,5 @@ class ReadFiles(beam.PTransform):  # type: ignore[misc]
             begin
             | "Splits" >> beam.Create(list(self.splits), reshuffle=False)
             | "ShareSplits" >> beam.Reshuffle()
-            | "ReadSplits" >> beam.ParDo(ReadSplitDoFn(self.limits))
+            | "ReadSplits" >> beam.ParDo(ReadSplitDoFn(self.limits)).with_output_types(RawBatch)
         )

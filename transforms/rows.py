@@ -25,8 +25,7 @@ MINUTE_US: Final = 60_000_000
 NO_CALL: Final = bytes(16)
 
 _PRICED: Final = frozenset(
-    {"cost", "price_status", "price_reason", "cost_source", "rate_id", "book_version", "price_run"}
-    | {name for name, _ in COSTS}
+    {"cost", "price_status", "price_reason", "cost_source", "rate_id", "book_version", "price_run"} | {name for name, _ in COSTS}
 )
 UNPRICED: Final = pa.schema([f for f in CALLS.arrow if f.name not in _PRICED])
 """Schema of calls before pricing."""
@@ -64,10 +63,18 @@ _SPECIAL: Final[dict[str, Callable[[Sequence[Call]], Any]]] = {
 
 def call_rows(calls: Sequence[Call]) -> pa.RecordBatch:
     """Calls as rows of ``UNPRICED``."""
+    told: set[str] = set()
+    for call in calls:
+        told.update(call.__dict__)
     columns = []
     for field in UNPRICED:
         special = _SPECIAL.get(field.name)
-        values = special(calls) if special else list(map(attrgetter(field.name), calls))
+        if special:
+            values = special(calls)
+        elif field.name in told:
+            values = list(map(attrgetter(field.name), calls))
+        else:  # no call of the batch says anything here: about half of all columns
+            values = pa.repeat(pa.scalar(getattr(Call, field.name), field.type), len(calls))
         columns.append(values if isinstance(values, pa.Array) else _array(values, field.type))
     return pa.RecordBatch.from_arrays(columns, schema=UNPRICED)
 

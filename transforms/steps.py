@@ -14,6 +14,7 @@ from pathlib import Path
 import apache_beam as beam
 import pyarrow as pa
 
+import schemas.coders  # noqa: F401  (registers the coders of the batches)
 from schemas.batch import CallBatch, RawBatch, RowBatch
 from schemas.telemetry import TALLY, Stage
 from transforms import rows
@@ -127,7 +128,7 @@ class CallsToRows(beam.PTransform):  # type: ignore[misc]
     def expand(self, raw: beam.PCollection[RawBatch]) -> beam.PCollection[RowBatch]:
         return (
             raw
-            | "DecodeRecords" >> beam.ParDo(DecodeDoFn(self.decode))
-            | "CountTokens" >> beam.ParDo(CountDoFn(self.count))
-            | "PriceCalls" >> beam.ParDo(PriceDoFn(self.books))
+            | "DecodeRecords" >> beam.ParDo(DecodeDoFn(self.decode)).with_output_types(CallBatch)
+            | "CountTokens" >> beam.ParDo(CountDoFn(self.count)).with_output_types(CallBatch)
+            | "PriceCalls" >> beam.ParDo(PriceDoFn(self.books)).with_output_types(RowBatch)
         )

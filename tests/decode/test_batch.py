@@ -44,7 +44,7 @@ def test_outcomes_and_where_they_come_from() -> None:
     assert [(dead.position, dead.item, dead.reason) for dead in result.dead] == [
         (7, 0, "record_too_large"), (200, 0, "not_json"), (300, 1, "not_an_object")]  # fmt: skip
     assert [(item.position, item.reason) for item in result.ignored] == [(100, "blank")]
-    expected = int.from_bytes(hashlib.blake2b(good, digest_size=8).digest(), "big") >> 1
+    expected = int.from_bytes(hashlib.sha256(good).digest()[:8], "big") >> 1
     assert result.record_hashes[0] == expected < 2**63
     assert (result.records, result.bytes_read, result.default_time) == (6, 999, 5)
     assert (result.origin, result.end) == (b"o" * 16, SegmentEnd(0, 10, 3, 999))

@@ -208,9 +208,7 @@ def _input(call: Call, content: Content, kind: Family, space: Space, trail: list
     return unseen
 
 
-def _tools(
-    call: Call, content: Content, counted: Sequence[Counted], kind: Family, space: Space, trail: list[bytes]
-) -> int:
+def _tools(call: Call, content: Content, counted: Sequence[Counted], kind: Family, space: Space, trail: list[bytes]) -> int:
     """Count tools and response schema into the tools fields; the framing they add."""
     tools_json, schema_json = content.tools_json, content.schema_json
     if not tools_json and not schema_json:

@@ -57,9 +57,7 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
         entry = space.once(parts[0].text)
         around = kind.message + (kind.assistant if role == "assistant" else 0)
         said_so = head + b"T" + entry.digest + _NO_NAME
-        return Counted(
-            side, entry.tokens, 0, around, entry.size, entry.digest, said_so, (), False, 0, False, None, False
-        )
+        return Counted(side, entry.tokens, 0, around, entry.size, entry.digest, said_so, (), False, 0, False, None, False)
     trail = [head]
     digests: list[bytes] = []
     result_digests: list[bytes] = []

@@ -30,8 +30,8 @@ class DecodeSettings:
 
 
 def record_hash(data: bytes) -> int:
-    """A 63-bit hash of a record's bytes."""
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big") >> 1
+    """A 63-bit hash of a record's bytes. SHA-256: processors have instructions for it, which makes it the fastest here."""
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big") >> 1
 
 
 def decode_batch(raw: RawBatch, settings: DecodeSettings) -> CallBatch:

@@ -156,9 +156,7 @@ class Book:
         segments = [self._segment(key.provider, rules, tier, scopes, start) for start in starts]
         return self._tabulate(starts[1:], segments)
 
-    def _segment(
-        self, provider: str, rules: list[NameRule], tier: str, scopes: tuple[str, ...], start: int
-    ) -> list[Entry] | str:
+    def _segment(self, provider: str, rules: list[NameRule], tier: str, scopes: tuple[str, ...], start: int) -> list[Entry] | str:
         """The entries that hold from ``start`` on, or why there are none."""
         rule = next((rule for rule in rules if rule.valid_from <= start < rule.valid_to), None)
         if rule is None:
@@ -242,9 +240,7 @@ def _version(entries: Iterable[Entry], books: dict[str, ProviderBook]) -> str:
     for provider in sorted(books):
         book = books[provider]
         names = sorted(map(repr, book.names))
-        digest.update(
-            repr((provider, names, *map(sorted, (book.prefixes, book.standard_tiers, book.base_scopes)))).encode()
-        )
+        digest.update(repr((provider, names, *map(sorted, (book.prefixes, book.standard_tiers, book.base_scopes)))).encode())
     return f"{recorded}-{digest.hexdigest()}"
 
 

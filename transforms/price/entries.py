@@ -53,9 +53,7 @@ _FILE_FIELDS: Final = frozenset(
 )
 _MODEL_FIELDS: Final = frozenset({"model", "names", "except", "source", "recorded", "prices"})
 _ALIAS_FIELDS: Final = frozenset({"name", "model", "from", "to"})
-_PRICE_FIELDS: Final = frozenset(
-    {"from", "to", "tier", "scope", "above", "window", "free", "source", "recorded", *FIELDS}
-)
+_PRICE_FIELDS: Final = frozenset({"from", "to", "tier", "scope", "above", "window", "free", "source", "recorded", *FIELDS})
 _WINDOW_FIELDS: Final = frozenset({"hours", "weekdays", "except_dates"})
 _HOURS: Final = re.compile(r"^([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-3]):([0-5][0-9])$")
 
@@ -362,9 +360,7 @@ def _check_names(provider: str, book: ProviderBook, layer: int) -> None:
     rules = sorted((r for r in book.names if r.layer == layer), key=lambda r: (r.name, r.valid_from))
     for rule in rules:
         if rule.model not in known:
-            raise BookError(
-                f"{provider}, alias {rule.name!r}: model {rule.model!r} has no prices; add it or mend the name"
-            )
+            raise BookError(f"{provider}, alias {rule.name!r}: model {rule.model!r} has no prices; add it or mend the name")
     for earlier, later in pairwise(rules):
         if earlier.name == later.name and earlier.model != later.model and later.valid_from < earlier.valid_to:
             raise BookError(

@@ -169,9 +169,7 @@ def price_batch(calls: pa.RecordBatch, book: Book, price_run: int) -> PricedColu
     named = {
         "cost_input": leaf["input_fresh"],
         "cost_cache_read": leaf["input_cache_read"],
-        "cost_cache_write": leaf["input_cache_write_5m"]
-        + leaf["input_cache_write_1h"]
-        + leaf["input_cache_write_other"],
+        "cost_cache_write": leaf["input_cache_write_5m"] + leaf["input_cache_write_1h"] + leaf["input_cache_write_other"],
         "cost_output": leaf["output_visible"],
         "cost_reasoning": leaf["output_reasoning"],
     }

@@ -83,6 +83,11 @@ def read_message(message: Any, content: Content) -> Message:
     kind = "result" if role == "tool" else "text"
     if len(message) == 2 and said.__class__ is str:  # most messages
         return Message(role, (Part(kind, said),) if said else ())
+    if len(message) == 3:  # nearly all the rest of an agent's history
+        if said.__class__ is str and said and "tool_call_id" in message:
+            return Message(role, (Part(kind, said),))
+        if not said and "tool_calls" in message:
+            return Message(role, _tool_calls(message["tool_calls"]))
     label = message.get("name")
     parts: list[Part] = []
     thought = message.get("reasoning_content") or message.get("reasoning")
@@ -101,11 +106,7 @@ def read_message(message: Any, content: Content) -> Message:
         parts.append(Part("text", refusal))
     calls = message.get("tool_calls")
     if calls:
-        for each in sequence(calls):
-            given = mapping(each)
-            function = mapping(given.get("function") or given.get("custom"))
-            arguments = function.get("arguments", function.get("input"))
-            parts.append(Part("call", arguments_text(arguments), name(function.get("name"))))
+        parts += _tool_calls(calls)
     legacy = message.get("function_call")
     if legacy.__class__ is dict:
         parts.append(Part("call", arguments_text(legacy.get("arguments")), name(legacy.get("name"))))
@@ -117,6 +118,18 @@ def read_message(message: Any, content: Content) -> Message:
             content.complete = False
         parts.append(media_part("audio", audio.get("data")))
     return Message(role, tuple(parts), name(label) if label else "")
+
+
+def _tool_calls(calls: Any) -> tuple[Part, ...]:
+    parts = []
+    for each in sequence(calls):
+        given = mapping(each)
+        function = mapping(given.get("function") or given.get("custom"))
+        arguments = function.get("arguments", function.get("input"))
+        if arguments.__class__ is not str:
+            arguments = arguments_text(arguments)
+        parts.append(Part("call", arguments, name(function.get("name"))))
+    return tuple(parts)
 
 
 def read_part(block: Any, kind: str, parts: list[Part], content: Content) -> None:
