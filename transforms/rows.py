@@ -63,6 +63,8 @@ _SPECIAL: Final[dict[str, Callable[[Sequence[Call]], Any]]] = {
 
 def call_rows(calls: Sequence[Call]) -> pa.RecordBatch:
     """Calls as rows of ``UNPRICED``."""
+    if not calls:  # a batch of nothing but dead letters, or the end of a segment
+        return pa.RecordBatch.from_pylist([], UNPRICED)
     told: set[str] = set()
     for call in calls:
         told.update(call.__dict__)
