@@ -28,7 +28,7 @@ from backports import zstd
 
 from schemas.batch import DeadLetter, RawBatch, SegmentEnd
 
-SUFFIXES: Final = (".jsonl", ".ndjson", ".json", ".log", ".gz", ".zst", ".parquet")
+SUFFIXES: Final = (".jsonl", ".ndjson", ".log", ".gz", ".zst", ".parquet")
 """What a folder is searched for. A file named outright is read whatever its name."""
 
 _HEAD: Final = 64 * 1024
