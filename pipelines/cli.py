@@ -305,7 +305,8 @@ def demo(context: click.Context, folder: Path, calls: int, seed: int) -> None:
 
 def main() -> None:
     """Entry point: every error is one line and an exit code."""
-    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    # Beam logs the traceback of what it raises again; a person gets the one line that `fail` prints.
+    logging.basicConfig(level=logging.CRITICAL, format="%(message)s")
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:

@@ -209,8 +209,8 @@ def explain(error: Exception, address: StoreAddress) -> str:
         return f"{address}: the user may not write; grant it the writer role"
     if code == 242:
         return f"{address}: the table is read-only on the server"
-    if "Cannot lock file" in text or code == 76:
-        return f"{address}: another process holds this store (a running job or a summary); wait for it or stop it"
+    if "Cannot lock file" in text or code == 76 or "initializing EmbeddedServer" in text:
+        return f"{address}: cannot be opened: another process holds it (a running job or a summary), or it is no store"
     if code is None and _passes(error):
         return f"{address}: unreachable: {_first_line(text)}"
     return f"{address}: {_first_line(text)}"

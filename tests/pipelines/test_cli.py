@@ -142,3 +142,17 @@ def test_generate_then_doctor_then_help(place: Path) -> None:
         shown = finops(command, "--help", cwd=place)
         assert shown.returncode == 0
         assert "default" in shown.stdout
+
+
+def test_a_store_that_another_process_holds_is_one_line(place: Path) -> None:
+    hold = "from sinks.clickhouse import *; connect(StoreAddress.parse('chdb://store')); print('held', flush=True); input()"
+    environ = {**os.environ, "PYTHONPATH": os.getcwd()}
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], cwd=place, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        ran = finops("summary", "--to", "chdb://store", cwd=place)
+        holder.communicate(b"\n")
+    assert ran.returncode == 4
+    assert "another process holds it" in ran.stderr
