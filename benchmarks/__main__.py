@@ -19,7 +19,7 @@ from benchmarks.figures import HEADER, Figure
 from benchmarks.loops import bare_loop, check_counters, litellm_loop
 from sources.generate import GenerateSettings, generate, write
 
-AGENT_RECORDS = 6000
+AGENT_RECORDS = 15_000
 PASSES = 3
 
 

@@ -1,20 +1,19 @@
 """What is known about texts seen before: their tokens, their keyed hash and their size.
 
-Prompts repeat: system prompts, tool sets, and in agent traffic the whole history at every step. An entry is exact, so
-a cache changes the time that counting takes and nothing else.
+Prompts repeat: system prompts, tool sets, and in agent traffic the whole history at every step.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Hashable
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from transforms.recent import Budget, Recent
 
 DIGEST_BYTES: Final = 16
 LONG_TEXT: Final = 32_768
-ENTRY_BYTES: Final = 320
-"""What an entry takes besides its key, roughly: tuple, digest, dictionary slot."""
 
 
 class Entry(NamedTuple):
@@ -26,34 +25,7 @@ class Entry(NamedTuple):
     items: int = 0
 
 
-class Budget:
-    """Bounds the memory of all spaces together by keeping two generations of entries.
-
-    New entries go to the young generation. When that holds half the budget it becomes the old one, and the old one is
-    dropped; an entry found in the old generation moves to the young one. So what is used stays, at the cost of a
-    dictionary look-up, and what is not goes after at most two turns.
-    """
-
-    __slots__ = ("half", "held", "spaces", "turns")
-
-    def __init__(self, limit: int) -> None:
-        self.half = limit // 2
-        self.held = 0
-        self.turns = 0
-        self.spaces: list[Space] = []
-
-    def charge(self, size: int) -> None:
-        """Account for a new entry of ``size`` bytes in the young generation."""
-        self.held += size
-        if self.held > self.half:
-            self.held = 0
-            self.turns += 1
-            for space in self.spaces:
-                space.old = space.young
-                space.young = {}
-
-
-class Space:
+class Space(Recent):
     """The entries of one tokenizer and one hash key, under a shared budget.
 
     Texts of more than ``LONG_TEXT`` characters are not kept: their digest stands for them as the key, so that long
@@ -61,15 +33,12 @@ class Space:
     in type or shape.
     """
 
-    __slots__ = ("_budget", "_count", "_key", "old", "young")
+    __slots__ = ("_count", "_key")
 
     def __init__(self, budget: Budget, count: Callable[[str], int], key: bytes) -> None:
-        self._budget = budget
+        super().__init__(budget)
         self._count = count
         self._key = key
-        self.young: dict[Hashable, Any] = {}
-        self.old: dict[Hashable, Any] = {}
-        budget.spaces.append(self)
 
     def text(self, text: str) -> Entry:
         """The entry of ``text``, remembered."""
@@ -95,12 +64,6 @@ class Space:
             found = Entry(self._count(text), digest, len(data))
         self.keep(digest, found, len(digest))
         return found
-
-    def keep(self, key: Hashable, entry: Any, size: int) -> None:
-        """Remember ``entry`` under ``key``, which holds ``size`` bytes."""
-        if key not in self.young:
-            self._budget.charge(size + ENTRY_BYTES)
-            self.young[key] = entry
 
     def digest(self, data: bytes) -> bytes:
         """The keyed 16-byte digest of ``data``."""

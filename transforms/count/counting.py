@@ -22,22 +22,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from schemas.call import Call, Content, Message
+from schemas.call import Call, Content
 from transforms.count import rules
-from transforms.count.cache import LONG_TEXT, Budget, Entry, Space, utf8
+from transforms.count.cache import Entry, Space, utf8
 from transforms.count.families import Family, family
-from transforms.count.messages import (
-    HISTORY,
-    RESPONSES,
-    RESULT,
-    SYSTEM,
-    USER,
-    Counted,
-    count_message,
-    framed,
-    spoken,
-)
+from transforms.count.messages import HISTORY, RESPONSES, RESULT, SYSTEM, USER, Counted, framed
+from transforms.count.prompt import count_prompt, message_of
 from transforms.count.tokenizers import tokenizer
+from transforms.recent import Budget
 
 _CHAT: Final = frozenset({"", "chat", "count_tokens"})
 _CHOICES: Final = frozenset({"", "auto", "none", "required", "any", "validated"})
@@ -115,72 +107,19 @@ class Counter:
         return found
 
 
-def _message(message: Message, kind: Family, responses: bool, space: Space) -> Counted:
-    """The counted form of a message not found in the young generation."""
-    found: Counted | None = space.old.get(message)
-    if found is None:
-        found = count_message(message, kind, responses, space)
-    characters = spoken(message.parts)
-    if characters <= LONG_TEXT:
-        space.keep(message, found, 3 * characters + len(found.trail) + 400 + 120 * len(message.parts))
-    return found
-
-
 def _input(call: Call, content: Content, kind: Family, space: Space, trail: list[bytes]) -> bool:
     """Count the prompt; say whether something in it could not be counted."""
     responses = call.api == RESPONSES
-    tokens, sizes, messages = [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]
-    digests: tuple[list[bytes], ...] = ([], [], [], [])
-    young = space.young
-    counted: list[Counted] = []
-    for message in content.prompt:
-        one = young.get(message)
-        if one is None:
-            one = _message(message, kind, responses, space)
-            young = space.young  # a full generation may have been replaced
-        counted.append(one)
-    first, last = _last_turn([one.side for one in counted])
     trip = 0
     if content.tools_json:
         trip = kind.responses_trip if responses else kind.round_trip if call.api == "openai.chat" else 0
-    framing, media = kind.reply, 0
-    unseen = after_calls = False
-    open_calls: list[str] = []
-    for index, one in enumerate(counted):
-        side, text, calls, around, size, digest, said, called, unnamed, has_media, hidden, results, only_calls = one
-        trail.append(said)
-        if results is not None:
-            tokens[RESULT] += results[0]
-            sizes[RESULT] += results[1]
-            digests[RESULT].append(results[2])
-            messages[RESULT] += 1
-        if side == USER and not first <= index <= last:
-            side = HISTORY
-        tokens[side] += text
-        sizes[side] += size
-        messages[side] += 1
-        if digest:
-            digests[side].append(digest)
-        framing += around
-        if called:
-            tokens[HISTORY] += calls
-            if responses and only_calls and after_calls:
-                framing -= 5  # one more call of the same turn
-                open_calls += called
-            else:
-                framing += trip
-                open_calls = list(called)
-        elif unnamed or side == RESULT:  # it answers the next call of the last turn of calls
-            told = open_calls.pop(0) if open_calls else ""
-            if unnamed and told:
-                framing += space.text(told).tokens
-        after_calls = only_calls
-        media += has_media
-        unseen |= hidden
+    prompt = count_prompt(content.prompt, kind, responses, trip, space)
+    trail += prompt.trail
+    tokens, sizes, messages, digests = prompt.tokens.copy(), prompt.sizes, prompt.number, prompt.digests
     tokens[USER] += content.token_inputs
-    tools_around = _tools(call, content, counted, kind, space, trail)
-    framing = framing + tools_around if call.operation in _CHAT else 0
-    call.media_parts += media
+    tools_around = _tools(call, content, prompt.counted, kind, space, trail)
+    framing = kind.reply + prompt.framing + tools_around if call.operation in _CHAT else 0
+    call.media_parts += prompt.media
     scaled, hashed = kind.scaled, space.together
     total = call.tools_tokens = scaled(call.tools_tokens)
     if messages[SYSTEM]:
@@ -205,7 +144,7 @@ def _input(call: Call, content: Content, kind: Family, space: Space, trail: list
     if call.operation in _CHAT:
         framing = max(0, scaled(framing) + kind.offset)
     call.counted_input = total + framing
-    return unseen
+    return prompt.unseen
 
 
 def _tools(call: Call, content: Content, counted: Sequence[Counted], kind: Family, space: Space, trail: list[bytes]) -> int:
@@ -272,7 +211,7 @@ def _output(call: Call, content: Content, kind: Family, space: Space, trail: lis
     azure = call.provider.startswith("azure")
     closes = kind.responses_close if responses else 0
     for message in content.output:
-        one = space.young.get(message) or _message(message, kind, responses, space)
+        one = space.young.get(message) or message_of(message, kind, responses, space)
         trail.append(one.trail)
         text += one.text
         size += one.size
@@ -296,19 +235,6 @@ def _output(call: Call, content: Content, kind: Family, space: Space, trail: lis
     call.answer_hash = _bits(space.together(digests))
     call.counted_output = call.answer_tokens + (framing if kind.exact else 0)
     return unseen
-
-
-def _last_turn(sides: Sequence[int]) -> tuple[int, int]:
-    """First and last index of the last run of user messages; (0, -1) where there is none."""
-    last = len(sides) - 1
-    while last >= 0 and sides[last] != USER:
-        last -= 1
-    if last < 0:
-        return 0, -1
-    first = last
-    while first > 0 and sides[first - 1] == USER:
-        first -= 1
-    return first, last
 
 
 def _tool_set(tools_json: bytes, space: Space) -> Entry:

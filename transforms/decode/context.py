@@ -56,6 +56,8 @@ _HEADERS: Final = frozenset({"headers", "request_headers", "response_headers"})
 _NUMBERS: Final = frozenset({"duration_ms", "ttft_ms", "attempt", "sampling_rate"})
 _FLAGS: Final = frozenset({"stream", "batch", "gateway_cache_hit", "spillover"})
 
+_OVER_ADDRESS: Final = frozenset({"provider", "region", "deployment"})
+"""What the logger says of these stands above what the address tells."""
 
 _KINDS: Final = {
     field: kind
@@ -77,19 +79,20 @@ def read_context(call: Call, record: dict[str, Any]) -> bool:
     start = end = None
     tags: dict[str, str] | None = None
     headers = False
+    said = call.__dict__
     for field, value in record.items():
         kind = _KINDS.get(field)
         if kind is None or value is None or value == "":
             continue
         if kind == "text":
             column = _TEXTS[field]
-            if column == "provider":  # what the logger says stands above what the address tells
-                call.provider = name(value).lower()
-            elif not getattr(call, column) or column in ("region", "deployment"):
-                setattr(call, column, name(value))
+            if not said.get(column) or column in _OVER_ADDRESS:
+                short = value if value.__class__ is str and len(value) < 256 else name(value)
+                if short:
+                    said[column] = short
         elif kind == "flag":
             if value is True:
-                setattr(call, field, True)
+                said[field] = True
         elif kind == "number":
             _number(call, field, value)
         elif kind == "start":
@@ -103,6 +106,8 @@ def read_context(call: Call, record: dict[str, Any]) -> bool:
         else:
             tags = {} if tags is None else tags
             read_tags(value, tags)
+    if "provider" in record:
+        call.provider = call.provider.lower()
     if start is not None:
         times.start(call, start)
     if end is not None:

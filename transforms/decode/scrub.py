@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final
 
@@ -76,14 +77,23 @@ def set_tags(call: Call, tags: dict[str, str]) -> None:
     """Give the call its tags: no secrets, at most ``MAX_TAGS`` of ``MAX_TAG_CHARS`` each; flags what was cut."""
     kept: dict[str, str] = {}
     for key, value in tags.items():
-        if is_secret_name(key):
+        if len(key) > MAX_TAG_CHARS or len(value) > MAX_TAG_CHARS:
+            call.flag("tags_cut")
+            key, value = key[:MAX_TAG_CHARS], value[:MAX_TAG_CHARS]
+        safe = _safe(key, value)
+        if safe is None:
             continue
         if len(kept) == MAX_TAGS:
             call.flag("tags_cut")
             break
-        if len(key) > MAX_TAG_CHARS or len(value) > MAX_TAG_CHARS:
-            call.flag("tags_cut")
-            key, value = key[:MAX_TAG_CHARS], value[:MAX_TAG_CHARS]
-        kept[key] = value if len(value) < 16 else scrub(value)  # no key of a vendor is shorter
+        kept[key] = safe
     if kept:
         call.tags = kept
+
+
+@functools.lru_cache(maxsize=8192)  # the same few labels stand on every call
+def _safe(key: str, value: str) -> str | None:
+    """What may be kept of a tag's value; ``None`` for a secret."""
+    if is_secret_name(key):
+        return None
+    return value if len(value) < 16 else scrub(value)  # no key of a vendor is shorter

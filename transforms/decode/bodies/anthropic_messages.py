@@ -18,6 +18,7 @@ from transforms.decode.content import (
 )
 from transforms.decode.errors import Undecodable
 from transforms.decode.exchange import Body, Exchange
+from transforms.decode.history import read_history
 from transforms.decode.values import count, dumps, mapping, name, sequence, text
 
 API: Final = "anthropic.messages"
@@ -55,11 +56,11 @@ def ask(call: Call, x: Exchange) -> None:
                 read_block(block, parts, content)
                 marks += block.__class__ is dict and block.get("cache_control") is not None
             content.prompt.append(Message("system", tuple(parts)))
+        if is_redacted(content.prompt):
+            content.complete = False
     messages = get("messages")
     if messages.__class__ is list:
-        for message in messages:
-            read_message(message, content, content.prompt)
-        marks += count_breakpoints(messages)
+        marks += read_history(messages, read_message, content)
     tools = get("tools")
     if tools:
         content.tools_json = dumps(tools)
@@ -75,7 +76,7 @@ def ask(call: Call, x: Exchange) -> None:
     shape = mapping(get("output_config")).get("format") or get("output_format")
     if shape.__class__ is dict and "schema" in shape:
         content.schema_json = dumps(shape)
-    if get("mcp_servers") or get("container") or get("context_management") or is_redacted(content.prompt):
+    if get("mcp_servers") or get("container") or get("context_management"):
         content.complete = False
     call.cache_breakpoints = marks
 

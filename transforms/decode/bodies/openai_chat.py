@@ -18,6 +18,7 @@ from transforms.decode.content import (
 )
 from transforms.decode.errors import Undecodable
 from transforms.decode.exchange import Body, Exchange
+from transforms.decode.history import read_history
 from transforms.decode.times import created
 from transforms.decode.values import count, dumps, mapping, milliseconds, name, sequence, text
 
@@ -50,8 +51,7 @@ def ask(call: Call, x: Exchange) -> None:
     content = content_of(call)
     messages = get("messages")
     if messages.__class__ is list:
-        content.prompt = [read_message(message, content) for message in messages]
-        call.cache_breakpoints = count_breakpoints(messages)
+        call.cache_breakpoints = read_history(messages, _into, content)
     tools = get("tools")
     if tools:
         content.tools_json = dumps(tools)
@@ -70,8 +70,10 @@ def ask(call: Call, x: Exchange) -> None:
     for each in _HOSTED:
         if request.get(each):
             content.complete = False
-    if is_redacted(content.prompt):
-        content.complete = False
+
+
+def _into(message: Any, content: Content, into: list[Message]) -> None:
+    into.append(read_message(message, content))
 
 
 def read_message(message: Any, content: Content) -> Message:

@@ -16,6 +16,7 @@ from transforms.decode.content import (
     params,
 )
 from transforms.decode.exchange import Body, Exchange
+from transforms.decode.history import read_history
 from transforms.decode.times import created, end
 from transforms.decode.values import count, dumps, mapping, name, sequence, text
 
@@ -66,9 +67,10 @@ def ask(call: Call, x: Exchange) -> None:
     given = get("input")
     if given.__class__ is str:
         content.prompt.append(Message("user", (Part("text", given),)))
-    elif given.__class__ is list:
-        for item in given:
-            read_item(item, content, content.prompt)
+    if is_redacted(content.prompt):
+        content.complete = False
+    if given.__class__ is list:
+        read_history(given, read_item, content)
     tools = get("tools")
     if tools:
         content.tools_json = dumps(tools)
@@ -84,8 +86,6 @@ def ask(call: Call, x: Exchange) -> None:
     for each in _SERVER_STATE:
         if get(each):
             content.complete = False
-    if is_redacted(content.prompt):
-        content.complete = False
 
 
 def read_item(item: Any, content: Content, into: list[Message]) -> None:

@@ -1,0 +1,176 @@
+"""The figures of a whole prompt by side, and how to go on from those of an earlier prompt that it begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from schemas.call import Message
+from transforms.count.cache import LONG_TEXT, Space
+from transforms.count.families import Family
+from transforms.count.messages import HISTORY, RESULT, USER, Counted, count_message, spoken
+
+SHORTEST: Final = 4
+"""Prompts of fewer messages are not remembered as a whole: each message is."""
+
+MAX_HELD: Final = 1 << 20
+
+
+class Prompt:
+    """What the messages of a prompt add up to. Lists of four are by side: ``SYSTEM``, ``HISTORY``, ``RESULT``, ``USER``.
+
+    ``turn``: first and last index of the last user turn, (0, -1) where there is none; earlier ones are history.
+    ``trip``: framing of a turn of tool calls. ``trail``: what the content hash covers of the messages. ``held``:
+    bytes it keeps alive, roughly.
+    """
+
+    __slots__ = (
+        "after_calls",
+        "counted",
+        "digests",
+        "framing",
+        "held",
+        "media",
+        "messages",
+        "number",
+        "open_calls",
+        "sizes",
+        "tokens",
+        "trail",
+        "trip",
+        "turn",
+        "unseen",
+    )
+
+    def __init__(self, messages: list[Message], counted: list[Counted], trip: int, held: int) -> None:
+        self.messages = messages
+        self.counted = counted
+        self.trip = trip
+        self.held = held
+        self.turn = _last_turn(counted)
+        self.tokens = [0, 0, 0, 0]
+        self.sizes = [0, 0, 0, 0]
+        self.number = [0, 0, 0, 0]
+        self.digests: tuple[list[bytes], ...] = ([], [], [], [])
+        self.trail: list[bytes] = []
+        self.framing = self.media = 0
+        self.unseen = self.after_calls = False
+        self.open_calls: list[str] = []
+
+    def followed(self, messages: list[Message], more: list[Counted], held: int) -> Prompt:
+        """The figures of ``messages``, which begin as this prompt does and go on with what was counted as ``more``."""
+        longer = Prompt.__new__(Prompt)
+        longer.messages = messages
+        longer.counted = self.counted + more
+        longer.trip = self.trip
+        longer.held = self.held + held
+        longer.turn = self.turn
+        longer.tokens = self.tokens.copy()
+        longer.sizes = self.sizes.copy()
+        longer.number = self.number.copy()
+        longer.digests = tuple([side.copy() for side in self.digests])
+        longer.trail = self.trail.copy()
+        longer.framing, longer.media = self.framing, self.media
+        longer.unseen, longer.after_calls = self.unseen, self.after_calls
+        longer.open_calls = self.open_calls.copy()
+        return longer
+
+    def add(self, start: int, space: Space, responses: bool) -> None:
+        """Add the messages from index ``start`` on."""
+        tokens, sizes, number, digests = self.tokens, self.sizes, self.number, self.digests
+        first, last = self.turn
+        framing, open_calls, after_calls = self.framing, self.open_calls, self.after_calls
+        for index, one in enumerate(self.counted[start:] if start else self.counted, start):
+            side, text, calls, around, size, digest, said, called, unnamed, media, unseen, results, only_calls = one
+            self.trail.append(said)
+            if results is not None:
+                tokens[RESULT] += results[0]
+                sizes[RESULT] += results[1]
+                digests[RESULT].append(results[2])
+                number[RESULT] += 1
+            if side == USER and not first <= index <= last:
+                side = HISTORY
+            tokens[side] += text
+            sizes[side] += size
+            number[side] += 1
+            if digest:
+                digests[side].append(digest)
+            framing += around
+            if called:
+                tokens[HISTORY] += calls
+                if responses and only_calls and after_calls:
+                    framing -= 5  # one more call of the same turn
+                    open_calls += called
+                else:
+                    framing += self.trip
+                    open_calls = list(called)
+            elif unnamed or side == RESULT:  # it answers the next call of the last turn of calls
+                told = open_calls.pop(0) if open_calls else ""
+                if unnamed and told:
+                    framing += space.text(told).tokens
+            after_calls = only_calls
+            if media:
+                self.media += media
+            if unseen:
+                self.unseen = True
+        self.framing, self.open_calls, self.after_calls = framing, open_calls, after_calls
+
+
+def count_prompt(messages: list[Message], kind: Family, responses: bool, trip: int, space: Space) -> Prompt:
+    """Count every message of a prompt, going on from a prompt seen before where this one begins with it."""
+    length = len(messages)
+    if length < SHORTEST:
+        prompt = Prompt(messages, _count(messages, kind, responses, space), trip, 0)
+        prompt.add(0, space, responses)
+        return prompt
+    key = (messages[0], messages[1], trip)
+    known: Prompt | None = space.find(key)
+    start = 0 if known is None else len(known.messages)
+    if known is None or start > length or messages[:start] != known.messages:
+        start = 0
+    new = messages[start:]
+    more = _count(new, kind, responses, space)
+    held = sum([400 + 3 * spoken(message.parts) for message in new])
+    if start and known is not None:
+        if any(one.side == USER for one in more):
+            prompt, start = Prompt(messages, known.counted + more, trip, known.held + held), 0
+        else:
+            prompt = known.followed(messages, more, held)
+    else:
+        prompt = Prompt(messages, more, trip, held)
+    prompt.add(start, space, responses)
+    if prompt.held <= MAX_HELD:
+        space.put(key, prompt, prompt.held, prompt.held - (known.held if known is not None else 0))
+    return prompt
+
+
+def _count(messages: list[Message], kind: Family, responses: bool, space: Space) -> list[Counted]:
+    counted: list[Counted] = []
+    for message in messages:
+        one = space.young.get(message)
+        counted.append(message_of(message, kind, responses, space) if one is None else one)
+    return counted
+
+
+def message_of(message: Message, kind: Family, responses: bool, space: Space) -> Counted:
+    """The counted form of one message, remembered."""
+    found: Counted | None = space.find(message)
+    if found is None:
+        found = count_message(message, kind, responses, space)
+    characters = spoken(message.parts)
+    if characters <= LONG_TEXT:
+        space.keep(message, found, 3 * characters + len(found.trail) + 400 + 120 * len(message.parts))
+    return found
+
+
+def _last_turn(counted: Sequence[Counted]) -> tuple[int, int]:
+    """First and last index of the last run of user messages; (0, -1) where there is none."""
+    last = len(counted) - 1
+    while last >= 0 and counted[last].side != USER:
+        last -= 1
+    if last < 0:
+        return 0, -1
+    first = last
+    while first > 0 and counted[first - 1].side == USER:
+        first -= 1
+    return first, last
