@@ -176,7 +176,7 @@ class Store:
 def fingerprint(rows: pa.Table) -> str:
     """Hash of rows and their order, so that equal tokens mean equal rows."""
     digest = hashlib.sha256()
-    for batch in rows.combine_chunks().to_batches():
+    for batch in rows.combine_chunks().to_batches():  # no copy of what is in one piece
         digest.update(batch.serialize())  # IPC, so that a slice is not taken for the whole it shares its buffers with
     return digest.hexdigest()[:32]
 

@@ -91,7 +91,8 @@ class Writer:
 
 
 def _joined(batches: list[RowBatch], rows: Callable[[RowBatch], pa.RecordBatch], schema: pa.Schema) -> pa.Table:
-    return pa.Table.from_batches([rows(batch) for batch in batches], schema)
+    # In one piece: the engine takes every record batch as a block of its own, which doubles the time of an insert.
+    return pa.Table.from_batches([rows(batch) for batch in batches], schema).combine_chunks()
 
 
 def keep_first_sight(calls: pa.Table, seen: Callable[[list[bytes]], set[bytes]]) -> pa.Table:

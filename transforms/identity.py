@@ -8,6 +8,7 @@ read from is part of its identity.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import operator
 from typing import Final
@@ -71,6 +72,7 @@ def call_key(call: Call, own_time: int, origin: bytes, record_hash: int) -> byte
     return hashlib.blake2b(data, digest_size=16, person=b"call_key").digest()
 
 
+@functools.lru_cache(maxsize=4096)
 def pseudonym(tenant: str, user: str, key: bytes) -> str:
     """What stands in for an end user: 32 hex digits, the same for the same user of a tenant under the same key."""
     if not user:

@@ -279,6 +279,38 @@ def test_laws_of_any_call(call: Call) -> None:
     assert len(done.content_hash) == 16
 
 
+@st.composite
+def conversations(draw: st.DrawFn) -> list[Call]:
+    """Calls of one model whose prompts grow from, or are cut from, those before them."""
+    turn = st.sampled_from(
+        [
+            say("user", "one"),
+            say("user", "two"),
+            say("assistant", "three"),
+            Message("assistant", (Part("call", "{}", "f"),)),
+            Message("assistant", (Part("call", "{}", "g"),)),
+            Message("tool", (Part("result", "four"),)),
+            Message("user", (Part("result", "five"), Part("text", "six"))),
+            Message("user", (Part("media", "", "", Media("image", 9, 9)),)),
+        ]
+    )
+    prompts = [draw(st.lists(turn, min_size=2, max_size=5))]
+    for _ in range(draw(st.integers(1, 6))):
+        before = draw(st.sampled_from(prompts))
+        prompts.append(before[: len(before) - draw(st.integers(0, 2))] + draw(st.lists(turn, max_size=4)))
+    api = draw(st.sampled_from(["openai.chat", "openai.responses", "anthropic.messages"]))
+    model = draw(st.sampled_from(["gpt-4o", "claude-opus-4-1"]))
+    return [make(list(p), model=model, api=api, tools=draw(st.sampled_from([b"", TOOLS]))) for p in prompts]
+
+
+@settings(max_examples=300, deadline=None)
+@given(conversations())
+def test_a_conversation_counts_the_same_step_by_step_and_each_alone(given: list[Call]) -> None:
+    one = Counter(Settings(hash_key=KEY))
+    steps = [vars(counted(call, one)) for call in given]
+    assert steps == [vars(counted(call, Counter(Settings(hash_key=KEY)))) for call in given]
+
+
 @pytest.mark.parametrize("length", [32_768, 32_769, 70_000])
 def test_long_texts_count_like_short_ones(length: int, o200k: Callable[[str], int]) -> None:
     text = ("word " * length)[:length]

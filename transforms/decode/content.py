@@ -155,7 +155,11 @@ def content_of(call: Call) -> Content:
 
 def is_redacted(messages: list[Message]) -> bool:
     """Whether a logger put a placeholder in the place of a text."""
-    return any(part[1] in REDACTED for message in messages for part in message[1] if len(part[1]) < _LONGEST_REDACTED)
+    for message in messages:
+        for part in message[1]:
+            if len(part[1]) < _LONGEST_REDACTED and part[1] in REDACTED:
+                return True
+    return False
 
 
 def count_breakpoints(messages: object) -> int:
