@@ -25,6 +25,12 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 DATABASE: Final = "llm_finops"
+INSERT_ROWS: Final = 10_000
+"""Rows of one insert: blocks of 50,000 save no time and hold a fifth more memory."""
+
+INSERT_BYTES: Final = 64 << 20
+"""Bytes of one insert, at most: rows may carry long labels."""
+
 PASSWORD_VARIABLE: Final = "LLM_FINOPS_STORE__PASSWORD"
 """Environment variable that holds the store's password, here and on every worker: it is no part of a job's graph."""
 
@@ -285,8 +291,8 @@ class StoreSettings:
     address: StoreAddress
     retry: Retry = field(default_factory=Retry)
     timeout_s: int = 300
-    insert_rows: int = 50_000
-    insert_bytes: int = 128 * 1024 * 1024
+    insert_rows: int = INSERT_ROWS
+    insert_bytes: int = INSERT_BYTES
 
     def open(self) -> Store:
         return connect(self.address, self.retry, self.timeout_s)

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from schemas.batch import RowBatch
 from schemas.tables import CALLS, DEAD_LETTERS, RECEIPTS, SEGMENTS
-from sinks.clickhouse import Store
+from sinks.clickhouse import INSERT_BYTES, INSERT_ROWS, Store
 
 _UNDATED: Final = pa.array(["transport", "implausible"])
 _KEYS_PER_QUERY: Final = 20_000
@@ -34,14 +34,14 @@ class Flushed:
 
 @dataclass
 class Writer:
-    """Collects row batches and inserts them in large blocks: 3 µs a row in blocks of 50,000, 30 µs in blocks of 500.
+    """Collects row batches and inserts them in large blocks: a block costs as much as thousands of its rows.
 
     ``store`` is opened by the caller. Not thread-safe: one writer per worker.
     """
 
     store: Store
-    max_rows: int = 50_000
-    max_bytes: int = 128 * 1024 * 1024
+    max_rows: int = INSERT_ROWS
+    max_bytes: int = INSERT_BYTES
     _batches: list[RowBatch] = field(default_factory=list)
     _rows: int = 0
     _bytes: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,13 +38,19 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("engine")
 
 
-@pytest.fixture
-def address(engine: Path) -> Iterator[StoreAddress]:
-    """A database of its own for one test, empty."""
+@contextmanager
+def _database(engine: Path) -> Iterator[StoreAddress]:
     address = StoreAddress(folder=str(engine), database=f"t{uuid.uuid4().hex[:12]}")
     yield address
     connect(address).command(f"DROP DATABASE IF EXISTS `{address.database}`")
     disconnect(address)
+
+
+@pytest.fixture
+def address(engine: Path) -> Iterator[StoreAddress]:
+    """A database of its own for one test, empty."""
+    with _database(engine) as address:
+        yield address
 
 
 @pytest.fixture
@@ -52,3 +59,12 @@ def store(address: StoreAddress) -> Store:
     store = connect(address)
     migrate(store)
     return store
+
+
+@pytest.fixture(scope="module")
+def module_store(engine: Path) -> Iterator[Store]:
+    """A store that the tests of one file share."""
+    with _database(engine) as address:
+        store = connect(address)
+        migrate(store)
+        yield store
