@@ -107,7 +107,7 @@ class Store(Section):
 
     to: Address = Field(default="chdb://llm-finops-store", description="The ClickHouse that calls and minutes are written to.")
     password: Annotated[SecretStr, _Allowed("a secret")] | None = Field(default=None, description="Password of the store's user.")
-    insert_rows: Whole = Field(default=10_000, ge=1, le=10_000_000, description="Rows of one insert, at most.")
+    insert_rows: Whole = Field(default=20_000, ge=1, le=10_000_000, description="Rows of one insert, at most.")
     retries: Whole = Field(default=5, ge=0, le=100, description="How often a failed insert or query is tried again.")
     timeout_seconds: Whole = Field(default=300, ge=1, le=86_400, description="How long to wait for an answer of the store.")
 
