@@ -32,7 +32,8 @@ from sources.steps import ReadFiles
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
 from transforms.price import book_rows, load_book
-from transforms.steps import LIVE_PRICE_RUN, CallsToRows
+from transforms.steps import CallsToRows
+from transforms.work import LIVE_PRICE_RUN
 
 
 @dataclass(frozen=True)

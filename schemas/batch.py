@@ -1,8 +1,8 @@
-"""The elements that flow: a batch of raw records, of decoded calls, of priced rows.
+"""The elements that flow: a batch of raw records, and a batch of priced rows.
 
-A source emits ``RawBatch``; decode and count turn it into ``CallBatch``; pricing turns that into ``RowBatch``, whose
-members are Arrow record batches with the schemas of ``schemas.tables``. Each batch belongs to one segment, so a batch
-alone says where every one of its items came from.
+A source emits ``RawBatch``; decoding, counting and pricing turn it, by way of a ``CallBatch`` that never leaves their step,
+into ``RowBatch``, whose members are Arrow record batches with the schemas of ``schemas.tables``. Each batch belongs to one
+segment, so a batch alone says where every one of its items came from.
 """
 
 from __future__ import annotations
@@ -95,6 +95,8 @@ class RowBatch:
     """Rows ready to be written, and the minutes they touch (seconds since 1970, multiples of 60).
 
     ``oldest`` is the smallest event time and ``default_time`` the transport's time, both UTC microseconds.
+    ``records`` and ``bytes_read`` are of the source, ``ignored`` counts items, ``cost_pico`` is what the calls cost
+    together, in pico-dollars: for progress only.
     """
 
     calls: pa.RecordBatch
@@ -106,3 +108,5 @@ class RowBatch:
     default_time: int
     records: int = 0
     bytes_read: int = 0
+    ignored: int = 0
+    cost_pico: int = 0

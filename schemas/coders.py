@@ -11,7 +11,7 @@ from typing import Any
 
 from apache_beam import coders
 
-from schemas.batch import CallBatch, RawBatch, RowBatch
+from schemas.batch import RawBatch, RowBatch
 
 
 class BatchCoder(coders.Coder):  # type: ignore[misc]
@@ -33,5 +33,5 @@ class BatchCoder(coders.Coder):  # type: ignore[misc]
         return Any
 
 
-for _batch in (RawBatch, CallBatch, RowBatch):
+for _batch in (RawBatch, RowBatch):
     coders.registry.register_coder(_batch, BatchCoder)

@@ -52,8 +52,11 @@ class Stage:
         self._items.inc(items)
         return _Timer(self)
 
-    def took(self, nanoseconds: int) -> None:
-        """Add time worked."""
+    def took(self, nanoseconds: int, items: int | None = None) -> None:
+        """Add time worked, and, where ``items`` are given, the batch of them it went into."""
+        if items is not None:
+            self._batches.inc()
+            self._items.inc(items)
         self._micros.inc(nanoseconds // 1000)
         TALLY.stage_ns[self.name] += nanoseconds
 
