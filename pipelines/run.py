@@ -1,32 +1,40 @@
 """Run the job over bounded files, in this process or on any Beam runner, and keep account of the run.
 
-A run that is killed at any moment is repaired by running the same command again: positions, keys and minutes come out the
-same, so nothing is counted twice and nothing is lost.
+In this process it runs in epochs: bounded pipelines over some of the splits, after each of which ``pipelines.state`` knows
+what is done. A run that is killed at any moment goes on when the same command is run again: positions, keys and minutes
+come out the same, so nothing is counted twice and nothing is lost.
 """
 
 from __future__ import annotations
 
 import gc
+import hashlib
+import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipelines.job import build
+from pipelines.job import RowsOfWorkers, build
+from pipelines.state import State
+from pipelines.workers import Workers, WorkSettings
 from schemas.tables import PRICE_RUNS, PRICES, RUNS
-from schemas.telemetry import TALLY
+from schemas.telemetry import TALLY, Stage
 from sinks.clickhouse import Store, StoreSettings
+from sinks.recompute import recompute
 from sinks.schema import migrate
-from sinks.steps import RowsToMinutes
+from sinks.steps import TOUCHED, RowsToMinutes, RowsToStore
 from sources.files import FileLimits, Split, plan
 from sources.steps import ReadFiles
 from transforms.count import CountSettings
@@ -35,10 +43,17 @@ from transforms.price import book_rows, load_book
 from transforms.steps import CallsToRows
 from transforms.work import LIVE_PRICE_RUN
 
+WORTH_BYTES: Final = 256 << 20
+MOST_WORKERS: Final = 8
+
 
 @dataclass(frozen=True)
 class Job:
-    """Everything a run needs. ``runner`` empty: Beam's direct runner in this process."""
+    """Everything a run needs. ``runner`` empty: in this process, in epochs of about ``epoch_bytes`` read.
+
+    ``workers``: processes that read, decode, count and price; 0: as many as the input is worth. ``again``: read also what
+    was read before. ``wait_s``: how long to wait for another run on the store to end.
+    """
 
     paths: Sequence[Path]
     store: StoreSettings
@@ -51,11 +66,25 @@ class Job:
     lateness_s: int = 86_400
     runner: str = ""
     runner_options: tuple[str, ...] = ()
+    epoch_bytes: int = 512 << 20
+    workers: int = 1
+    again: bool = False
+    wait_s: float = 0
+
+    @property
+    def work(self) -> bytes:
+        """Stands for the settings that decide which call a record becomes."""
+        said = repr((self.decode.tenant, hashlib.sha256(self.count.hash_key).hexdigest()))
+        return hashlib.sha256(said.encode()).digest()[:16]
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What a run did. ``seconds``: from the first batch to the last write; ``startup_seconds``: before the first batch."""
+    """What a run did. ``seconds``: from the first batch to the last write; ``startup_seconds``: before the first batch.
+
+    ``state``: ``done``, or ``stopped`` if it was asked to before ``left_bytes`` of its input were read. ``known_files``
+    were read by an earlier run.
+    """
 
     run_id: str
     state: str
@@ -69,48 +98,63 @@ class Counts:
     seconds: float
     startup_seconds: float
     stage_seconds: dict[str, float]
+    known_files: int = 0
+    left_bytes: int = 0
 
     @property
     def calls_per_second(self) -> float:
         return self.calls / self.seconds if self.seconds else 0.0
 
 
-def run(job: Job) -> Counts:
+def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Counts:
     """Read ``job.paths``, write calls and minutes. ``schemas.telemetry.TALLY`` tells how far it is.
+
+    ``stop`` is asked after each epoch; where it says so, the run ends there with everything written proved and in order.
 
     Raises:
         sources.files.SourceError: an input is missing or unreadable.
-        sinks.clickhouse.StoreError: the store refuses, is full or unreachable.
+        sinks.clickhouse.StoreError: the store refuses, is full or unreachable, or another run holds it.
     """
     began = time.monotonic()
-    store = job.store.open()
-    migrate(store)
-    splits = plan(job.paths, job.limits, job.default_time, known_times(store))
-    TALLY.clear()
-    TALLY.total_bytes = sum(split.expected for split in splits)
-    account = _Account(store, job, uuid.uuid4().hex)
-    publish_book(store, job.books)
-    account.write("running")
-    try:
-        minutes = _execute(job, splits)
-    except BaseException as error:
-        account.write("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", quiet=True)
-        raise
-    seconds, startup = _seconds(began)
-    account.write("done", seconds)
+    with State(job.store.address, job.work, job.wait_s) if not job.runner else nullcontext() as state:
+        store = job.store.open()
+        migrate(store)
+        splits = plan(job.paths, job.limits, job.default_time, known_times(store))
+        files = len({split.path for split in splits})
+        if state is not None and not job.again:
+            splits = state.left(splits, segment_ends(store))
+        TALLY.clear()
+        TALLY.total_bytes = sum(split.expected for split in splits)
+        account = _Account(store, job, uuid.uuid4().hex)
+        publish_book(store, job.books)
+        account.write("running")
+        left: Sequence[Split] = ()
+        try:
+            if state is None:
+                _execute(_windowed(job, splits), job)
+            else:
+                left = _in_epochs(job, store, state, splits, stop)
+        except BaseException as error:
+            account.write("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", quiet=True)
+            raise
+        seconds, startup = _seconds(began)
+        ended = "stopped" if left else "done"
+        account.write(ended, seconds)
     return Counts(
         account.run_id,
-        "done",
+        ended,
         TALLY.records,
         TALLY.calls,
         TALLY.dead,
         TALLY.ignored,
         TALLY.bytes,
-        minutes,
+        TALLY.minutes,
         Decimal(TALLY.cost_pico).scaleb(-12),
         round(seconds, 3),
         round(startup, 3),
         {name: round(ns / 1e9, 3) for name, ns in TALLY.stage_ns.items()},
+        files - len({split.path for split in splits}),
+        sum(split.expected for split in left),
     )
 
 
@@ -133,25 +177,118 @@ def publish_book(store: Store, books: tuple[Path, ...]) -> None:
     store.insert(PRICE_RUNS.name, pa.Table.from_pylist([live], PRICE_RUNS.arrow))
 
 
-def _execute(job: Job, splits: Sequence[Split]) -> int:
-    """Run the pipeline to its end; the number of minutes it recomputed in this process."""
+def segment_ends(store: Store) -> dict[tuple[str, bytes, int], int]:
+    """Where each range that the ledger knows ended, by path, segment and start."""
+    rows = store.rows(f"SELECT source, segment, start, end FROM {store.table('segments')} FINAL")
+    return {(source, segment, start): end for source, segment, start, end in rows}
+
+
+Graph = Callable[[beam.Pipeline], object]
+
+
+def _windowed(job: Job, splits: Sequence[Split]) -> Graph:
+    """The whole job in one pipeline, as runners with workers elsewhere execute it."""
+
+    def graph(pipeline: beam.Pipeline) -> object:
+        raw = pipeline | "ReadFiles" >> ReadFiles(splits, job.limits)
+        minutes = build(
+            raw,
+            CallsToRows(job.decode, job.count, job.books),
+            RowsToMinutes(job.store, job.early_s, job.lateness_s),
+        )
+        return minutes | "CountMinutes" >> beam.Map(_tally_minute)
+
+    return graph
+
+
+def _in_epochs(
+    job: Job, store: Store, state: State, splits: Sequence[Split], stop: Callable[[], bool]
+) -> Sequence[Split]:
+    """Run epoch by epoch in this process; what is left of the splits if it was stopped.
+
+    A minute is recomputed once an epoch did not touch it, which in logs that are in order of time is soon; the rest at the
+    end. Both are proved by the state: a minute is dirty until then.
+    """
+    keeper = uuid.uuid4().hex
+    workers = job.workers or _worth(splits)
+    pool = Workers(workers, WorkSettings(job.limits, job.decode, job.count, job.books)) if workers > 1 else None
+    with pool or nullcontext():
+        for first, last in epochs(splits, job.epoch_bytes):
+            epoch, touched = splits[first:last], set[int]()
+
+            def keep(minutes: set[int], touched: set[int] = touched) -> None:
+                touched |= minutes
+                state.touch(minutes)
+
+            TOUCHED[keeper] = keep
+            try:
+                _execute(_epoch(job, epoch, pool, keeper), job)
+            finally:
+                del TOUCHED[keeper]
+            state.done(epoch, segment_ends(store))
+            if stop() and last < len(splits):
+                _settle(store, state, state.dirty())
+                return splits[last:]
+            _settle(store, state, [minute for minute in state.dirty() if minute not in touched])
+    if pool is not None:
+        for stage, nanoseconds in pool.took.items():
+            TALLY.stage_ns[stage] += nanoseconds
+    _settle(store, state, state.dirty())
+    return ()
+
+
+def _epoch(job: Job, splits: Sequence[Split], pool: Workers | None, keeper: str) -> Graph:
+    def graph(pipeline: beam.Pipeline) -> object:
+        if pool is None:
+            raw = pipeline | "ReadFiles" >> ReadFiles(splits, job.limits)
+            rows = raw | "CallsToRows" >> CallsToRows(job.decode, job.count, job.books)
+        else:
+            rows = pipeline | "RowsOfWorkers" >> RowsOfWorkers(pool, splits)
+        return rows | "RowsToStore" >> RowsToStore(job.store, keeper)
+
+    return graph
+
+
+def epochs(splits: Sequence[Split], size: int) -> Iterator[tuple[int, int]]:
+    """Cut splits into runs of about ``size`` expected bytes, one split at least: first and last index of each."""
+    first = held = 0
+    for index, split in enumerate(splits):
+        if held and held + split.expected > size:
+            yield first, index
+            first, held = index, 0
+        held += split.expected
+    if held or first < len(splits):
+        yield first, len(splits)
+
+
+def _worth(splits: Sequence[Split]) -> int:
+    """How many workers pay for their start-up: one for each core if there is work for more than some seconds."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    small = len(splits) < 2 or sum(split.expected for split in splits) < WORTH_BYTES
+    return 1 if small else min(cores, len(splits), MOST_WORKERS)
+
+
+def _settle(store: Store, state: State, minutes: Sequence[int]) -> None:
+    """Recompute dirty minutes."""
+    if minutes:
+        with Stage("recompute").work(len(minutes)):
+            recompute(store, minutes)
+        state.clean(minutes)
+        TALLY.minutes += len(minutes)
+
+
+def _execute(graph: Graph, job: Job) -> None:
+    """Run one pipeline to its end."""
     before = gc.get_threshold()
     # Batches hold tens of thousands of short-lived objects and no cycles: collecting them young is wasted work.
     gc.set_threshold(100_000, 50, 100)
     options = PipelineOptions([*job.runner_options], save_main_session=False)
     pipeline = beam.Pipeline(runner=job.runner or FnApiRunner(), options=options)
-    raw = pipeline | "ReadFiles" >> ReadFiles(splits, job.limits)
-    minutes = build(
-        raw,
-        CallsToRows(job.decode, job.count, job.books),
-        RowsToMinutes(job.store, job.early_s if job.runner else 0, job.lateness_s),
-    )
-    _ = minutes | "CountMinutes" >> beam.Map(_tally_minute)
+    graph(pipeline)
     try:
         pipeline.run().wait_until_finish()
     finally:
         gc.set_threshold(*before)
-    return TALLY.minutes
 
 
 def _tally_minute(minute: int) -> None:

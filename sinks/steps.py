@@ -6,7 +6,7 @@ read from ``calls``. Markers are never too late: one that is older than the allo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -121,6 +121,39 @@ class MinutesOf(beam.PTransform):  # type: ignore[misc]
             )
             | "GroupMinutes" >> beam.GroupByKey()
         )
+
+
+class TouchDoFn(beam.DoFn):  # type: ignore[misc]
+    """Hand the minutes of a bundle to ``touch`` of what keeps them; for runners that share this process only."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def start_bundle(self) -> None:
+        self._minutes: set[int] = set()
+
+    def process(self, marker: tuple[int, int]) -> None:
+        self._minutes.add(marker[1])
+
+    def finish_bundle(self) -> None:
+        if self._minutes:
+            TOUCHED[self._name](self._minutes)
+
+
+TOUCHED: dict[str, Callable[[set[int]], None]] = {}
+"""Who keeps dirty minutes in this process, by name."""
+
+
+@dataclass(eq=False)
+class RowsToStore(beam.PTransform):  # type: ignore[misc]
+    """Write priced rows, and hand the minutes they touched to ``TOUCHED[keeper]``: they are recomputed by whom it feeds."""
+
+    store: StoreSettings
+    keeper: str
+
+    def expand(self, batches: beam.PCollection[RowBatch]) -> beam.PCollection[None]:
+        markers = batches | "WriteRows" >> beam.ParDo(WriteDoFn(self.store, 0)).with_output_types(tuple[int, int])
+        return markers | "TouchMinutes" >> beam.ParDo(TouchDoFn(self.keeper)).with_output_types(None)
 
 
 @dataclass(eq=False)

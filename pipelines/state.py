@@ -1,0 +1,231 @@
+"""What a local run remembers between its epochs, and after a crash: what was read to its end, which minutes are dirty.
+
+One SQLite file beside the store, and a lock on it, so that one run at a time writes a store from this machine. The order
+of an epoch makes it exact: rows are inserted; the minutes they touched are marked dirty; then, in one transaction, its
+splits are done. A crash before that last step leaves too many dirty minutes and an epoch that is read again, which changes
+nothing. A minute stops being dirty after it was recomputed.
+
+A split is done if the store's own ledger says so, too, and the file is the one that was read: its path, beginning, size
+and time, or, for a plain file that has grown, the lines before its old end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import sqlite3
+import sys
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Final, NamedTuple
+
+import fasteners
+
+from sinks.clickhouse import StoreAddress, StoreError
+from sources.files import Split
+
+Ends = Mapping[tuple[str, bytes, int], int]
+"""By path, segment and start of a range: where it ended, as the store's ``segments`` say."""
+
+_TAIL: Final = 4096
+_VERSION: Final = 1
+_TABLES: Final = f"""
+CREATE TABLE IF NOT EXISTS done (
+  work BLOB, path TEXT, segment BLOB, start INTEGER, stop INTEGER, size INTEGER, changed INTEGER, tail BLOB,
+  PRIMARY KEY (work, path, segment, start)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS dirty (minute INTEGER PRIMARY KEY);
+PRAGMA user_version = {_VERSION};
+"""
+
+
+class _Done(NamedTuple):
+    start: int
+    stop: int
+    size: int
+    changed: int
+    tail: bytes
+
+
+def state_path(address: StoreAddress) -> Path:
+    """Where the state of a store is kept: inside an embedded store, else in the user's folder for state."""
+    if address.embedded:
+        return Path(address.folder) / "llm-finops" / f"{address.database}.sqlite"
+    folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    digest = hashlib.sha256(str(address).encode()).hexdigest()[:8]
+    return folder / "llm-finops" / f"{address.host}-{address.port}-{address.database}-{digest}.sqlite"
+
+
+class State:
+    """The state of one store, held by this process until it is closed.
+
+    ``work`` stands for what decides how a record becomes a call: what was read under another one is not done.
+
+    Raises:
+        StoreError: another process holds it (after ``wait_s`` seconds), or the file cannot be written or is newer.
+    """
+
+    def __init__(self, address: StoreAddress, work: bytes = b"", wait_s: float = 0) -> None:
+        self._address = address
+        self._work = work
+        self.path = state_path(address)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = fasteners.InterProcessLock(str(self.path) + ".lock")
+            held = self._lock.acquire(blocking=wait_s > 0, timeout=wait_s or None)
+        except OSError as error:
+            raise StoreError(f"{self.path}: {error.strerror}; the store's folder must be writable") from error
+        if not held:
+            raise StoreError(f"{address}: {holder(address) or 'held by another process'}")
+        try:
+            self._holder.write_text(json.dumps(_myself()), encoding="utf-8")
+            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            self._threads = threading.Lock()
+            (found,) = self._db.execute("PRAGMA user_version").fetchone()
+            if found > _VERSION:
+                raise StoreError(f"{self.path}: written by a newer llm-finops; upgrade, or remove it to read everything again")
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.executescript(_TABLES)
+        except (OSError, sqlite3.Error) as error:
+            self._lock.release()
+            raise StoreError(f"{self.path}: {error}; remove it to read everything again") from error
+        except StoreError:
+            self._lock.release()
+            raise
+
+    @property
+    def _holder(self) -> Path:
+        return self.path.with_suffix(".holder.json")
+
+    def close(self) -> None:
+        self._db.close()
+        self._holder.unlink(missing_ok=True)
+        self._lock.release()
+
+    def __enter__(self) -> State:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    # -- what was read -------------------------------------------------------------------------------------------
+
+    def left(self, splits: Iterable[Split], ends: Ends) -> list[Split]:
+        """What is still to be read of ``splits``, in their order."""
+        known: dict[tuple[str, bytes], list[_Done]] = {}
+        left = []
+        for split in splits:
+            key = (split.path, split.segment)
+            if key not in known:
+                rows = self._db.execute(
+                    "SELECT start, stop, size, changed, tail FROM done"
+                    " WHERE work = ? AND path = ? AND segment = ? ORDER BY start",
+                    (self._work, *key),
+                )
+                known[key] = [done for done in map(_Done._make, rows) if _stands(done, split, ends)]
+            rest = _rest(split, known[key])
+            if rest is not None:
+                left.append(rest)
+        return left
+
+    def done(self, splits: Sequence[Split], ends: Ends) -> None:
+        """Record in one transaction that these splits, and all their rows, are in the store."""
+        rows = []
+        for split in splits:
+            stop = ends.get((split.path, split.segment, split.start))
+            if stop is not None:
+                stat = os.stat(split.path)
+                whole = split.kind == "text" and stop > 0 and _ends_lines(split.path, stop)
+                tail = _tail(split, stop) if whole else b""
+                rows.append(
+                    (self._work, split.path, split.segment, split.start, stop, stat.st_size, stat.st_mtime_ns, tail)
+                )
+        with self._threads:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self._db.execute("COMMIT")
+
+    # -- which minutes are dirty -----------------------------------------------------------------------------------
+
+    def touch(self, minutes: Iterable[int]) -> None:
+        """Mark minutes (seconds since 1970) dirty."""
+        with self._threads:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("INSERT OR IGNORE INTO dirty VALUES (?)", [(minute,) for minute in minutes])
+            self._db.execute("COMMIT")
+
+    def dirty(self) -> list[int]:
+        """Minutes whose calls may have changed since they were recomputed, in order."""
+        with self._threads:
+            return [minute for (minute,) in self._db.execute("SELECT minute FROM dirty ORDER BY minute")]
+
+    def clean(self, minutes: Iterable[int]) -> None:
+        """These minutes were recomputed after their last insert."""
+        with self._threads:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("DELETE FROM dirty WHERE minute = ?", [(minute,) for minute in minutes])
+            self._db.execute("COMMIT")
+
+
+def holder(address: StoreAddress) -> str | None:
+    """Who holds the state of a store, in words; None if nobody says so."""
+    try:
+        who = json.loads(state_path(address).with_suffix(".holder.json").read_text(encoding="utf-8"))
+        return f"held by process {who['pid']} on {who['host']} since {who['since']}: {who['command']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _myself() -> dict[str, object]:
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return {"pid": os.getpid(), "host": os.uname().nodename, "since": since, "command": command[:200]}
+
+
+def _stands(done: _Done, split: Split, ends: Ends) -> bool:
+    """Whether what was read is in the store, and still is what the file begins with."""
+    if ends.get((split.path, split.segment, done.start), -1) < done.stop:
+        return False
+    stat = os.stat(split.path)
+    if (stat.st_size, stat.st_mtime_ns) == (done.size, done.changed):
+        return True
+    return split.kind == "text" and stat.st_size >= done.stop and done.tail != b"" and _tail(split, done.stop) == done.tail
+
+
+def _rest(split: Split, done: Sequence[_Done]) -> Split | None:
+    """What of a split no range of ``done`` covers; nothing but plain files can be read from the middle."""
+    if split.kind != "text":
+        return None if any(one.start == split.start for one in done) else split
+    end = split.end if split.end is not None else os.stat(split.path).st_size
+    start = split.start
+    for one in done:
+        if one.start <= start < one.stop:
+            start = one.stop
+    if start >= end:
+        return None
+    return replace(split, start=start, size=end - start, expected=end - start) if start != split.start else split
+
+
+def _tail(split: Split, stop: int) -> bytes:
+    """Hash of the last bytes before ``stop``, by which a file that grew is told from one that was rewritten."""
+    if split.kind != "text" or not stop:
+        return b""
+    with open(split.path, "rb") as file:
+        file.seek(max(0, stop - _TAIL))
+        return hashlib.sha256(file.read(min(stop, _TAIL))).digest()
+
+
+def _ends_lines(path: str, stop: int) -> bool:
+    """Whether the last line that was read as one ends with a line break; else it may have been the half of one."""
+    with open(path, "rb") as file:
+        file.seek(stop - 1)
+        while block := file.read(1 << 20):
+            if b"\n" in block:
+                return True
+    return False

@@ -1,0 +1,141 @@
+"""Worker processes of a local run: they read, decode, count and price; this process owns the state and the store.
+
+A worker writes the rows of a split to a file (Arrow inside pickles, a tenth of what it read) and says so; the owner takes
+the files in the order of the splits, so that the result is that of one process. How far workers run ahead is bounded, and
+none outlives its owner. Nothing here imports Beam: a worker starts in a second and takes 200 MB less.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import tempfile
+import threading
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from time import perf_counter_ns
+from types import TracebackType
+
+from schemas.batch import RowBatch
+from sources.files import FileLimits, Split, read
+from transforms.count import CountSettings
+from transforms.decode import DecodeSettings
+from transforms.work import CallWork
+
+
+class WorkerDied(Exception):
+    """A worker process was killed, most often for want of memory."""
+
+
+@dataclass(frozen=True)
+class WorkSettings:
+    """What a worker needs to know."""
+
+    limits: FileLimits
+    decode: DecodeSettings
+    count: CountSettings
+    books: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Done:
+    """The rows of a split, in a file, and how long each stage took, in nanoseconds."""
+
+    path: str
+    took: dict[str, int]
+
+
+class Workers:
+    """``count`` worker processes; to be used as a context manager."""
+
+    def __init__(self, count: int, settings: WorkSettings) -> None:
+        self._count = count
+        self._folder = tempfile.TemporaryDirectory(prefix="llm-finops-rows-")
+        self._pool = ProcessPoolExecutor(count, get_context("spawn"), _start, (settings,))
+        self.took: dict[str, int] = defaultdict(int)
+
+    def rows(self, splits: Iterable[Split]) -> Iterator[RowBatch]:
+        """The rows of ``splits`` in their order, batch by batch.
+
+        Raises:
+            sources.files.SourceError: a file vanished or can no longer be read.
+            WorkerDied: a worker was killed.
+        """
+        todo = enumerate(splits)
+        ahead: deque[Future[_Done]] = deque()
+        try:
+            while True:
+                while len(ahead) <= self._count and (one := next(todo, None)):
+                    path = str(Path(self._folder.name) / f"{id(todo)}-{one[0]}")
+                    ahead.append(self._pool.submit(_work, one[1], path))
+                if not ahead:
+                    return
+                done = ahead.popleft().result()
+                for stage, nanoseconds in done.took.items():
+                    self.took[stage] += nanoseconds
+                yield from _batches(done.path)
+                os.unlink(done.path)
+        except BrokenProcessPool as error:
+            raise WorkerDied(
+                "a worker process was killed, most often for want of memory;"
+                " run the same command again, with fewer --runner-workers"
+            ) from error
+        finally:
+            for waiting in ahead:
+                waiting.cancel()
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        self._folder.cleanup()
+
+
+_settings: WorkSettings
+_work_of_process: CallWork
+
+
+def _start(settings: WorkSettings) -> None:
+    global _settings, _work_of_process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the owner decides what it means
+    threading.Thread(target=_die_with_the_owner, daemon=True).start()
+    _settings = settings
+    _work_of_process = CallWork(settings.decode, settings.count, settings.books)
+
+
+def _die_with_the_owner() -> None:
+    owner = parent_process()
+    if owner is not None:
+        owner.join()
+        os._exit(1)
+
+
+def _work(split: Split, path: str) -> _Done:
+    took: dict[str, int] = defaultdict(int)
+
+    def add(stage: str, items: int, nanoseconds: int) -> None:
+        took[stage] += nanoseconds
+
+    with open(path, "wb") as out:
+        batches = read(split, _settings.limits)
+        while True:
+            began = perf_counter_ns()
+            raw = next(batches, None)
+            took["read"] += perf_counter_ns() - began
+            if raw is None:
+                return _Done(path, dict(took))
+            pickle.dump(_work_of_process.rows(raw, add), out, protocol=5)
+
+
+def _batches(path: str) -> Iterator[RowBatch]:
+    with open(path, "rb") as file:
+        end = os.fstat(file.fileno()).st_size
+        while file.tell() < end:
+            yield pickle.load(file)
