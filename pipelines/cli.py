@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import click
 
-from pipelines.errors import CheckFailed, InputError, SettingsError, fail
+from pipelines.errors import CheckFailed, InputError, SettingsError, Stopped, fail
 from pipelines.sections import Settings, fields, is_secret
 from pipelines.settings import load, option_help
 from pipelines.show import Column, Format, Kind, Table, show, table_of
@@ -88,19 +88,22 @@ def cli() -> None:
 @cli.command()
 @takes_settings("source", "store", "decode", "count", "price", "windows", "runner")
 @_FORMAT
+@click.option("--again", is_flag=True, help="Read also what was read before.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.argument("paths", nargs=-1)
-def run(settings: Settings, fmt: str, quiet: bool, paths: tuple[str, ...]) -> None:
+def run(settings: Settings, fmt: str, again: bool, quiet: bool, paths: tuple[str, ...]) -> None:
     """Read call logs, price each call, land calls and minutes.
 
-    PATHS are files, folders, globs or - (standard input), like --from. Running the same command again changes nothing.
+    PATHS are files, folders, globs or - (standard input), like --from. Running the same command again goes on where the
+    last run ended: it reads what is new. Ctrl-C ends the run in order, a second one at once.
     """
-    counts = _run(settings, paths, quiet)
+    counts = _run(settings, paths, quiet, again)
     columns = [
         Column("records", Kind.COUNT),
         Column("calls", Kind.COUNT),
         Column("dead_letters", Kind.COUNT),
         Column("ignored", Kind.COUNT),
+        Column("known_files", Kind.COUNT, "files read before"),
         Column("minutes", Kind.COUNT, "minutes replaced"),
         Column("spend", Kind.MONEY),
         Column("bytes", Kind.BYTES),
@@ -112,13 +115,20 @@ def run(settings: Settings, fmt: str, quiet: bool, paths: tuple[str, ...]) -> No
     ]
     row = {**counts, "store": settings.store.to}
     note = f"next: llm-finops summary --to {shlex.quote(settings.store.to)}"
+    if counts["state"] == "stopped":
+        columns.append(Column("left_bytes", Kind.BYTES, "left to read"))
+        show(table_of([row], columns, "Stopped", "next: the same command again goes on from here", single=True), fmt)
+        raise Stopped("stopped as asked; run the same command again to go on")
+    if counts["known_files"] and not counts["records"]:
+        note = "nothing new; --again reads everything once more"
     show(table_of([row], columns, "Done", note, single=True), fmt)
 
 
-def _run(settings: Settings, paths: Sequence[str], quiet: bool) -> dict[str, Any]:
+def _run(settings: Settings, paths: Sequence[str], quiet: bool, again: bool) -> dict[str, Any]:
     from pipelines.jobs import job_of  # Beam takes seconds to import; --help should not wait for it
     from pipelines.progress import Progress
     from pipelines.run import run as run_job
+    from pipelines.stopping import Stopping
     from schemas.telemetry import TALLY
     from sources.files import find, spool
 
@@ -130,9 +140,9 @@ def _run(settings: Settings, paths: Sequence[str], quiet: bool) -> dict[str, Any
         files = find(named) if named else []
         if "-" in inputs:
             files.append(spool(sys.stdin.buffer, Path(folder)))
-        job = job_of(settings, files)
-        with Progress(TALLY, quiet=quiet):
-            counts = run_job(job)
+        job = job_of(settings, files, again)
+        with Progress(TALLY, quiet=quiet), Stopping() as stopping:
+            counts = run_job(job, stopping.asked)
     return {**asdict(counts), "calls_per_second": counts.calls_per_second}
 
 

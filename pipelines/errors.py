@@ -61,11 +61,18 @@ class StoreFailed(LlmFinopsError):
     exit_code = ExitCode.STORE
 
 
+class Stopped(LlmFinopsError):
+    """A run ended early, in order, because it was asked to."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
 # Errors of layers that know nothing of exit codes, by package and name, so that knowing them imports nothing.
 _ELSEWHERE: Final = {
     ("sinks", "StoreError"): ExitCode.STORE,
     ("sources", "SourceError"): ExitCode.INPUT,
     ("transforms", "BookError"): ExitCode.USAGE,
+    ("pipelines", "WorkerDied"): ExitCode.DEFECT,
 }
 
 # A worker hands the runner an error as the text of its traceback: the kind and the message are a line of it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -13,7 +13,6 @@ from pipelines.workers import Workers
 from schemas.batch import RawBatch, RowBatch
 from schemas.telemetry import TALLY
 from sinks.steps import RowsToMinutes
-from sources.files import Split
 from transforms.steps import CallsToRows, tally
 
 
@@ -24,22 +23,22 @@ def build(raw: beam.PCollection[RawBatch], calls: CallsToRows, minutes: RowsToMi
 
 @dataclass(eq=False)
 class RowsOfWorkers(beam.PTransform):  # type: ignore[misc]
-    """Rows of splits as worker processes make them, in order; for runners that share this process only."""
+    """Rows of the next splits as worker processes make them, in order; for runners that share this process only."""
 
     pool: Workers
-    splits: Sequence[Split]
+    splits: int
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[RowBatch]:
         token = uuid.uuid4().hex
         _POOLS[token] = self.pool
-        splits = begin | "Splits" >> beam.Create([(token, tuple(self.splits))], reshuffle=False)
+        splits = begin | "Splits" >> beam.Create([(token, self.splits)], reshuffle=False)
         return splits | "TakeRows" >> beam.FlatMap(_take).with_output_types(RowBatch)
 
 
 _POOLS: dict[str, Workers] = {}
 
 
-def _take(work: tuple[str, Sequence[Split]]) -> Iterator[RowBatch]:
+def _take(work: tuple[str, int]) -> Iterator[RowBatch]:
     token, splits = work
     if TALLY.started_at is None:
         TALLY.started_at = time.monotonic()

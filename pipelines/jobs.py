@@ -13,8 +13,8 @@ from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
 
 
-def job_of(settings: Settings, paths: Sequence[Path]) -> Job:
-    """The run that the settings describe, over these files."""
+def job_of(settings: Settings, paths: Sequence[Path], again: bool = False) -> Job:
+    """The run that the settings describe, over these files; ``again``: also over what was read before."""
     source, windows = settings.source, settings.windows
     return Job(
         paths=paths,
@@ -34,4 +34,8 @@ def job_of(settings: Settings, paths: Sequence[Path]) -> Job:
         lateness_s=windows.late_hours * 3600,
         runner="" if settings.runner.name == "local" else settings.runner.name,
         runner_options=settings.runner.options,
+        epoch_bytes=settings.runner.epoch_bytes,
+        workers=settings.runner.workers,
+        again=again,
+        wait_s=settings.runner.wait_seconds,
     )

@@ -41,7 +41,7 @@ from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
 from transforms.price import book_rows, load_book
 from transforms.steps import CallsToRows
-from transforms.work import LIVE_PRICE_RUN
+from transforms.work import GC_THRESHOLDS, LIVE_PRICE_RUN
 
 WORTH_BYTES: Final = 256 << 20
 MOST_WORKERS: Final = 8
@@ -66,7 +66,7 @@ class Job:
     lateness_s: int = 86_400
     runner: str = ""
     runner_options: tuple[str, ...] = ()
-    epoch_bytes: int = 512 << 20
+    epoch_bytes: int = 256 << 20
     workers: int = 1
     again: bool = False
     wait_s: float = 0
@@ -211,7 +211,8 @@ def _in_epochs(
     """
     keeper = uuid.uuid4().hex
     workers = job.workers or _worth(splits)
-    pool = Workers(workers, WorkSettings(job.limits, job.decode, job.count, job.books)) if workers > 1 else None
+    known = WorkSettings(job.limits, job.decode, job.count, job.books)
+    pool = Workers(workers, known, splits) if workers > 1 else None
     with pool or nullcontext():
         for first, last in epochs(splits, job.epoch_bytes):
             epoch, touched = splits[first:last], set[int]()
@@ -243,7 +244,7 @@ def _epoch(job: Job, splits: Sequence[Split], pool: Workers | None, keeper: str)
             raw = pipeline | "ReadFiles" >> ReadFiles(splits, job.limits)
             rows = raw | "CallsToRows" >> CallsToRows(job.decode, job.count, job.books)
         else:
-            rows = pipeline | "RowsOfWorkers" >> RowsOfWorkers(pool, splits)
+            rows = pipeline | "RowsOfWorkers" >> RowsOfWorkers(pool, len(splits))
         return rows | "RowsToStore" >> RowsToStore(job.store, keeper)
 
     return graph
@@ -280,8 +281,7 @@ def _settle(store: Store, state: State, minutes: Sequence[int]) -> None:
 def _execute(graph: Graph, job: Job) -> None:
     """Run one pipeline to its end."""
     before = gc.get_threshold()
-    # Batches hold tens of thousands of short-lived objects and no cycles: collecting them young is wasted work.
-    gc.set_threshold(100_000, 50, 100)
+    gc.set_threshold(*GC_THRESHOLDS)
     options = PipelineOptions([*job.runner_options], save_main_session=False)
     pipeline = beam.Pipeline(runner=job.runner or FnApiRunner(), options=options)
     graph(pipeline)

@@ -160,6 +160,18 @@ class Runner(Section):
 
     name: Runners = Field(default="local", description="`local` is this process; the others are Apache Beam's.")
     options: Texts = Field(default=(), description="Options for Apache Beam, such as `--parallelism=4`.")
+    workers: Whole = Field(
+        default=0, ge=0, le=256, description="Processes that read and price, locally; 0: as many as the input is worth."
+    )
+    epoch_bytes: Size = Field(
+        default=ByteSize(256 << 20),
+        ge=1 << 16,
+        le=1 << 40,
+        description="A local run goes on from the last multiple of about this size that it read.",
+    )
+    wait_seconds: Whole = Field(
+        default=0, ge=0, le=7 * 86_400, description="How long to wait for another run on the store to end."
+    )
 
 
 class Settings(Section):

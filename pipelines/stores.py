@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipelines.sections import Settings
-from sinks.clickhouse import Retry, Store, StoreAddress, StoreSettings
+from sinks.clickhouse import Retry, Store, StoreAddress, StoreError, StoreSettings
 from sinks.schema import refuse_newer, require_current, stored_version
 
 
@@ -26,7 +26,16 @@ def open_store(settings: Settings) -> Store:
     Raises:
         sinks.clickhouse.StoreError: unreachable, refused, or without our tables of this version.
     """
-    store = store_settings(settings).open()
+    chosen = store_settings(settings)
+    try:
+        store = chosen.open()
+    except StoreError as error:
+        from pipelines.state import holder
+
+        who = holder(chosen.address) if chosen.address.embedded else None
+        if who is None:
+            raise
+        raise StoreError(f"{chosen.address}: {who}") from error
     require_current(store)
     return store
 

@@ -7,6 +7,7 @@ none outlives its owner. Nothing here imports Beam: a worker starts in a second 
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
@@ -26,7 +27,7 @@ from schemas.batch import RowBatch
 from sources.files import FileLimits, Split, read
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
-from transforms.work import CallWork
+from transforms.work import GC_THRESHOLDS, CallWork
 
 
 class WorkerDied(Exception):
@@ -52,31 +53,28 @@ class _Done:
 
 
 class Workers:
-    """``count`` worker processes; to be used as a context manager."""
+    """``count`` worker processes at work on ``splits``; to be used as a context manager."""
 
-    def __init__(self, count: int, settings: WorkSettings) -> None:
-        self._count = count
+    def __init__(self, count: int, settings: WorkSettings, splits: Iterable[Split]) -> None:
+        self._ahead = 2 * count
         self._folder = tempfile.TemporaryDirectory(prefix="llm-finops-rows-")
         self._pool = ProcessPoolExecutor(count, get_context("spawn"), _start, (settings,))
+        self._todo = enumerate(splits)
+        self._waiting: deque[Future[_Done]] = deque()
         self.took: dict[str, int] = defaultdict(int)
 
-    def rows(self, splits: Iterable[Split]) -> Iterator[RowBatch]:
-        """The rows of ``splits`` in their order, batch by batch.
+    def rows(self, splits: int) -> Iterator[RowBatch]:
+        """The rows of the next so many ``splits``, in their order, batch by batch.
 
         Raises:
             sources.files.SourceError: a file vanished or can no longer be read.
             WorkerDied: a worker was killed.
         """
-        todo = enumerate(splits)
-        ahead: deque[Future[_Done]] = deque()
         try:
-            while True:
-                while len(ahead) <= self._count and (one := next(todo, None)):
-                    path = str(Path(self._folder.name) / f"{id(todo)}-{one[0]}")
-                    ahead.append(self._pool.submit(_work, one[1], path))
-                if not ahead:
-                    return
-                done = ahead.popleft().result()
+            for _ in range(splits):
+                self._send()
+                done = self._waiting.popleft().result()
+                self._send()
                 for stage, nanoseconds in done.took.items():
                     self.took[stage] += nanoseconds
                 yield from _batches(done.path)
@@ -86,9 +84,11 @@ class Workers:
                 "a worker process was killed, most often for want of memory;"
                 " run the same command again, with fewer --runner-workers"
             ) from error
-        finally:
-            for waiting in ahead:
-                waiting.cancel()
+
+    def _send(self) -> None:
+        """Keep the workers busy, at most so far ahead."""
+        while len(self._waiting) <= self._ahead and (one := next(self._todo, None)):
+            self._waiting.append(self._pool.submit(_work, one[1], str(Path(self._folder.name) / str(one[0]))))
 
     def __enter__(self) -> Workers:
         return self
@@ -106,6 +106,7 @@ def _start(settings: WorkSettings) -> None:
     global _settings, _work_of_process
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the owner decides what it means
     threading.Thread(target=_die_with_the_owner, daemon=True).start()
+    gc.set_threshold(*GC_THRESHOLDS)
     _settings = settings
     _work_of_process = CallWork(settings.decode, settings.count, settings.books)
 

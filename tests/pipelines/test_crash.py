@@ -1,63 +1,77 @@
-"""A process that dies between two inserts, and the same command again: the end is that of an undisturbed run."""
+"""A run that dies anywhere, or is stopped, and the same command again: the end is that of an undisturbed run."""
 
 from __future__ import annotations
 
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from sources.generate import GenerateSettings, write
 
-# Runs the job over LOGS into STORE; dies without a word before insert number LAST, or lives if it is 0. Prints totals.
-RUN = """
-import os, sys
-from pathlib import Path
-import sinks.clickhouse as ch
-from pipelines.run import Job, run
-from sinks.reconcile import reconcile
-logs, folder, last = sys.argv[1], sys.argv[2], int(sys.argv[3])
-insert, done = ch.Store.insert, [0]
-def dying(self, table, rows):
-    done[0] += rows.num_rows > 0 and table in ("calls", "dead_letters", "receipts", "segments")
-    if done[0] == last:
-        os._exit(9)
-    insert(self, table, rows)
-if last:
-    ch.Store.insert = dying
-address = ch.StoreAddress(folder=folder)
-run(Job(sorted(Path(logs).glob("calls-*")), ch.StoreSettings(address, insert_rows=150)))
-store = ch.connect(address)
-print([c.name for c in reconcile(store).checks if not c.holds])
-for table in ("minutes", "hours", "days"):
-    print(store.rows(f"SELECT * EXCEPT (version, duration_ms) FROM {store.table(table)} FINAL WHERE calls != 0 ORDER BY ALL"))
-print(store.rows(f"SELECT count(), sum(cost) FROM {store.table('calls')} FINAL"))
-"""
+KILLS = int(os.environ.get("LLM_FINOPS_KILLS", "3"))
+"""How many random moments to kill at; ``make soak`` takes 50."""
 
 
-def job(logs: Path, store: Path, last: int) -> subprocess.CompletedProcess[str]:
-    environ = {**os.environ, "PYTHONPATH": os.getcwd()}
-    words = [sys.executable, "-c", RUN, str(logs), str(store), str(last)]
-    return subprocess.run(words, env=environ, capture_output=True, text=True, check=False)
+def start(logs: Path, store: Path, *more: str) -> subprocess.Popen[str]:
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    words = [sys.executable, "-m", "tests.pipelines.crashing", str(logs), str(store), *more]
+    return subprocess.Popen(
+        words, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+
+
+def job(logs: Path, store: Path, *more: str) -> tuple[int, str]:
+    with start(logs, store, *more) as process:
+        said, wrong = process.communicate()
+    assert process.returncode in (0, 9), wrong
+    return process.returncode, said
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Logs, and what an undisturbed run over them ends with."""
     folder = tmp_path_factory.mktemp("crash")
-    write(GenerateSettings(seed=11, calls=500, hours=2, broken=0.02, undated=0.02), folder / "logs")
-    whole = job(folder / "logs", folder / "store", 0)
-    assert whole.returncode == 0, whole.stderr
-    assert whole.stdout.startswith("[]\n")
-    return folder / "logs", whole.stdout
+    write(GenerateSettings(seed=11, calls=500, hours=2, broken=0.02, undated=0.02, file_format="jsonl"), folder / "logs")
+    code, end = job(folder / "logs", folder / "store")
+    assert code == 0
+    assert end.startswith("done []\n")
+    return folder / "logs", end
 
 
-@pytest.mark.parametrize("last", [2, 6])
-def test_a_crash_between_inserts_is_mended_by_the_same_run(undisturbed: tuple[Path, str], tmp_path: Path, last: int) -> None:
+@pytest.mark.parametrize("where", ["insert:2", "insert:6", "commit:1", "commit:2", "clean:1"])
+def test_a_crash_is_mended_by_the_same_run(undisturbed: tuple[Path, str], tmp_path: Path, where: str) -> None:
     logs, end = undisturbed
-    assert job(logs, tmp_path / "store", last).returncode == 9
-    again = job(logs, tmp_path / "store", 0)
-    assert again.returncode == 0, again.stderr
-    assert again.stdout == end
+    assert job(logs, tmp_path / "store", "--die", where)[0] == 9
+    assert job(logs, tmp_path / "store") == (0, end)
+
+
+def test_a_kill_at_any_moment_is_mended_by_the_same_run(undisturbed: tuple[Path, str], tmp_path: Path) -> None:
+    logs, end = undisturbed
+    chance = random.Random(7)
+    for kill in range(KILLS):
+        store = tmp_path / str(kill)
+        with start(logs, store, "--workers", str(1 + kill % 2)) as process:
+            time.sleep(chance.uniform(0.5, 6))
+            os.killpg(process.pid, signal.SIGKILL)
+        assert job(logs, store) == (0, end), kill
+
+
+def test_a_stopped_run_goes_on(undisturbed: tuple[Path, str], tmp_path: Path) -> None:
+    logs, end = undisturbed
+    code, said = job(logs, tmp_path / "store", "--stop", "1")
+    assert code == 0
+    assert said.startswith("stopped []\n")  # what was read is proved already
+    assert said.splitlines()[4] != end.splitlines()[4]
+    assert job(logs, tmp_path / "store") == (0, end)
+
+
+def test_workers_and_epochs_change_nothing(undisturbed: tuple[Path, str], tmp_path: Path) -> None:
+    logs, end = undisturbed
+    assert job(logs, tmp_path / "two", "--workers", "2") == (0, end)
+    assert job(logs, tmp_path / "whole", "--epoch-bytes", str(1 << 30)) == (0, end)

@@ -1,0 +1,72 @@
+"""Run the job in a process of its own that may die without a word: ``python -m tests.pipelines.crashing LOGS STORE``.
+
+``--die WHERE:N`` ends the process at the N-th time it comes by: ``insert`` (before an insert of rows), ``commit`` (rows are
+in, the epoch is not recorded), ``clean`` (minutes are recomputed, not yet recorded). ``--stop N`` asks it to stop after N
+epochs. Prints what the store holds at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import sinks.clickhouse as clickhouse
+from pipelines.run import Job, run
+from pipelines.state import State
+from sinks.reconcile import reconcile
+
+_ROWS = ("calls", "dead_letters", "receipts", "segments")
+
+
+def _dying(holder: Any, name: str, when: int, counts: Any = lambda *_: True) -> None:
+    """Make the ``when``-th call of a method that ``counts`` the end of the process."""
+    method, seen = getattr(holder, name), [0]
+
+    def wrapped(*given: Any) -> Any:
+        seen[0] += bool(counts(*given))
+        if seen[0] == when:
+            os._exit(9)
+        return method(*given)
+
+    setattr(holder, name, wrapped)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("logs", type=Path)
+    parser.add_argument("store")
+    parser.add_argument("--die", default="")
+    parser.add_argument("--stop", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--epoch-bytes", type=int, default=200_000)
+    given = parser.parse_args()
+    where, _, number = given.die.partition(":")
+    if where == "insert":
+        _dying(clickhouse.Store, "insert", int(number), lambda _, table, rows: rows.num_rows > 0 and table in _ROWS)
+    elif where:
+        _dying(State, {"commit": "done", "clean": "clean"}[where], int(number))
+    address = clickhouse.StoreAddress(folder=given.store)
+    settings = clickhouse.StoreSettings(address, insert_rows=150)
+    asked = [0]
+
+    def stop() -> bool:
+        asked[0] += 1
+        return asked[0] == given.stop
+
+    job = Job(sorted(given.logs.glob("calls-*")), settings, epoch_bytes=given.epoch_bytes, workers=given.workers)
+    counts = run(job, stop)
+    store = clickhouse.connect(address)
+    print(counts.state, [c.name for c in reconcile(store).checks if not c.holds])
+    for table in ("minutes", "hours", "days"):
+        print(store.rows(f"SELECT * EXCEPT (version, duration_ms) FROM {store.table(table)} FINAL WHERE calls != 0 ORDER BY ALL"))
+    print(store.rows(f"SELECT count(), sum(cost) FROM {store.table('calls')} FINAL"))
+    print(store.rows(f"SELECT outcome, count() FROM {store.table('receipts')} FINAL GROUP BY outcome ORDER BY outcome"))
+    print(store.rows(f"SELECT reason, count() FROM {store.table('dead_letters')} FINAL GROUP BY reason ORDER BY reason"))
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    main()
