@@ -143,9 +143,7 @@ class State:
                 stat = os.stat(split.path)
                 whole = split.kind == "text" and stop > 0 and _ends_lines(split.path, stop)
                 tail = _tail(split, stop) if whole else b""
-                rows.append(
-                    (self._work, split.path, split.segment, split.start, stop, stat.st_size, stat.st_mtime_ns, tail)
-                )
+                rows.append((self._work, split.path, split.segment, split.start, stop, stat.st_size, stat.st_mtime_ns, tail))
         with self._threads:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)

@@ -14,16 +14,14 @@ import pytest
 
 from sources.generate import GenerateSettings, write
 
-KILLS = int(os.environ.get("LLM_FINOPS_KILLS", "3"))
+KILLS = int(os.environ.get("LLM_FINOPS_KILLS", "2"))
 """How many random moments to kill at; ``make soak`` takes 50."""
 
 
 def start(logs: Path, store: Path, *more: str) -> subprocess.Popen[str]:
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     words = [sys.executable, "-m", "tests.pipelines.crashing", str(logs), str(store), *more]
-    return subprocess.Popen(
-        words, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
+    return subprocess.Popen(words, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 
 
 def job(logs: Path, store: Path, *more: str) -> tuple[int, str]:
