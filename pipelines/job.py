@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import apache_beam as beam
 
@@ -13,6 +12,8 @@ from pipelines.workers import Workers
 from schemas.batch import RawBatch, RowBatch
 from schemas.telemetry import TALLY
 from sinks.steps import RowsToMinutes
+from sources.files import Split
+from sources.steps import Reading
 from transforms.steps import CallsToRows, tally
 
 
@@ -26,22 +27,30 @@ class RowsOfWorkers(beam.PTransform):  # type: ignore[misc]
     """Rows of the next splits as worker processes make them, in order; for runners that share this process only."""
 
     pool: Workers
-    splits: int
+    splits: Sequence[Split]
+    reading: Reading = field(default_factory=Reading)
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[RowBatch]:
         token = uuid.uuid4().hex
-        _POOLS[token] = self.pool
-        splits = begin | "Splits" >> beam.Create([(token, self.splits)], reshuffle=False)
-        return splits | "TakeRows" >> beam.FlatMap(_take).with_output_types(RowBatch)
+        _WAITING[token] = self
+        return (
+            begin
+            | "Splits" >> beam.Create([token], reshuffle=False)
+            | "TakeRows" >> beam.FlatMap(_take).with_output_types(RowBatch)
+        )
 
 
-_POOLS: dict[str, Workers] = {}
+_WAITING: dict[str, RowsOfWorkers] = {}
 
 
-def _take(work: tuple[str, int]) -> Iterator[RowBatch]:
-    token, splits = work
-    if TALLY.started_at is None:
-        TALLY.started_at = time.monotonic()
-    for batch in _POOLS.pop(token).rows(splits):
-        tally(batch)
-        yield batch
+def _take(token: str) -> Iterator[RowBatch]:
+    work = _WAITING.pop(token)
+    for split in work.splits:
+        rows = work.pool.rows(work.reading.asked)
+        if rows is None or not work.reading.begin(split):
+            return
+        for batch in rows:
+            if TALLY.started_at is None:
+                TALLY.started_at = work.pool.started_at
+            tally(batch)
+            yield batch

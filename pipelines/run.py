@@ -36,7 +36,7 @@ from sinks.recompute import recompute
 from sinks.schema import migrate
 from sinks.steps import TOUCHED, RowsToMinutes, RowsToStore
 from sources.files import FileLimits, Split, plan
-from sources.steps import ReadFiles
+from sources.steps import READING, ReadFiles, Reading
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
 from transforms.price import book_rows, load_book
@@ -109,7 +109,7 @@ class Counts:
 def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Counts:
     """Read ``job.paths``, write calls and minutes. ``schemas.telemetry.TALLY`` tells how far it is.
 
-    ``stop`` is asked after each epoch; where it says so, the run ends there with everything written proved and in order.
+    ``stop`` is asked between splits; once it says so, the run ends there with everything written proved and in order.
 
     Raises:
         sources.files.SourceError: an input is missing or unreadable.
@@ -215,21 +215,22 @@ def _in_epochs(
     pool = Workers(workers, known, splits) if workers > 1 else None
     with pool or nullcontext():
         for first, last in epochs(splits, job.epoch_bytes):
-            epoch, touched = splits[first:last], set[int]()
+            touched = set[int]()
 
             def keep(minutes: set[int], touched: set[int] = touched) -> None:
                 touched |= minutes
                 state.touch(minutes)
 
-            TOUCHED[keeper] = keep
+            TOUCHED[keeper], READING[keeper] = keep, Reading(stop)
             try:
-                _execute(_epoch(job, epoch, pool, keeper), job)
+                _execute(_epoch(job, splits[first:last], pool, keeper), job)
             finally:
+                read = set(READING.pop(keeper).splits)
                 del TOUCHED[keeper]
-            state.done(epoch, segment_ends(store))
-            if stop() and last < len(splits):
+            state.done(read, segment_ends(store))
+            if len(read) < last - first or (last < len(splits) and stop()):
                 _settle(store, state, state.dirty())
-                return splits[last:]
+                return [split for split in splits[first:] if split not in read]
             _settle(store, state, [minute for minute in state.dirty() if minute not in touched])
     if pool is not None:
         for stage, nanoseconds in pool.took.items():
@@ -241,10 +242,10 @@ def _in_epochs(
 def _epoch(job: Job, splits: Sequence[Split], pool: Workers | None, keeper: str) -> Graph:
     def graph(pipeline: beam.Pipeline) -> object:
         if pool is None:
-            raw = pipeline | "ReadFiles" >> ReadFiles(splits, job.limits)
+            raw = pipeline | "ReadFiles" >> ReadFiles(splits, job.limits, keeper)
             rows = raw | "CallsToRows" >> CallsToRows(job.decode, job.count, job.books)
         else:
-            rows = pipeline | "RowsOfWorkers" >> RowsOfWorkers(pool, len(splits))
+            rows = pipeline | "RowsOfWorkers" >> RowsOfWorkers(pool, splits, READING[keeper])
         return rows | "RowsToStore" >> RowsToStore(job.store, keeper)
 
     return graph

@@ -18,7 +18,7 @@ import shlex
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -134,7 +134,7 @@ class State:
                 left.append(rest)
         return left
 
-    def done(self, splits: Sequence[Split], ends: Ends) -> None:
+    def done(self, splits: Collection[Split], ends: Ends) -> None:
         """Record in one transaction that these splits, and all their rows, are in the store."""
         rows = []
         for split in splits:

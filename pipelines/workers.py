@@ -13,21 +13,29 @@ import pickle
 import signal
 import tempfile
 import threading
+import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from time import perf_counter_ns
 from types import TracebackType
+from typing import Final
 
 from schemas.batch import RowBatch
 from sources.files import FileLimits, Split, read
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
 from transforms.work import GC_THRESHOLDS, CallWork
+
+_STOP: Final = "stop"
+"""File beside the rows that tells workers that nobody waits for them any more."""
+
+_ASK_S: Final = 0.2
+"""How often to ask whether to stop while a split is being worked on."""
 
 
 class WorkerDied(Exception):
@@ -46,9 +54,10 @@ class WorkSettings:
 
 @dataclass(frozen=True)
 class _Done:
-    """The rows of a split, in a file, and how long each stage took, in nanoseconds."""
+    """The rows of a split, in a file; when its work began (monotonic seconds), and how long each stage took, in nanoseconds."""
 
     path: str
+    began: float
     took: dict[str, int]
 
 
@@ -62,28 +71,33 @@ class Workers:
         self._todo = enumerate(splits)
         self._waiting: deque[Future[_Done]] = deque()
         self.took: dict[str, int] = defaultdict(int)
+        self.started_at: float | None = None
+        """When the first split began to be read, in monotonic seconds; before that, workers start."""
 
-    def rows(self, splits: int) -> Iterator[RowBatch]:
-        """The rows of the next so many ``splits``, in their order, batch by batch.
+    def rows(self, stop: Callable[[], bool] = lambda: False) -> Iterator[RowBatch] | None:
+        """The rows of the next split, batch by batch; None once ``stop`` says so, which is asked while it waits.
 
         Raises:
             sources.files.SourceError: a file vanished or can no longer be read.
             WorkerDied: a worker was killed.
         """
         try:
-            for _ in range(splits):
-                self._send()
-                done = self._waiting.popleft().result()
-                self._send()
-                for stage, nanoseconds in done.took.items():
-                    self.took[stage] += nanoseconds
-                yield from _batches(done.path)
-                os.unlink(done.path)
+            self._send()
+            while not wait([self._waiting[0]], timeout=_ASK_S).done:
+                if stop():
+                    return None
+            done = self._waiting.popleft().result()
+            self._send()
         except BrokenProcessPool as error:
             raise WorkerDied(
                 "a worker process was killed, most often for want of memory;"
                 " run the same command again, with fewer --runner-workers"
             ) from error
+        if self.started_at is None:
+            self.started_at = done.began
+        for stage, nanoseconds in done.took.items():
+            self.took[stage] += nanoseconds
+        return _batches(done.path)
 
     def _send(self) -> None:
         """Keep the workers busy, at most so far ahead."""
@@ -94,6 +108,7 @@ class Workers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        (Path(self._folder.name) / _STOP).touch()
         self._pool.shutdown(cancel_futures=True)
         self._folder.cleanup()
 
@@ -120,23 +135,26 @@ def _die_with_the_owner() -> None:
 
 def _work(split: Split, path: str) -> _Done:
     took: dict[str, int] = defaultdict(int)
+    started = time.monotonic()
 
     def add(stage: str, items: int, nanoseconds: int) -> None:
         took[stage] += nanoseconds
 
+    stopped = Path(path).with_name(_STOP)
     with open(path, "wb") as out:
         batches = read(split, _settings.limits)
         while True:
             began = perf_counter_ns()
             raw = next(batches, None)
             took["read"] += perf_counter_ns() - began
-            if raw is None:
-                return _Done(path, dict(took))
+            if raw is None or os.path.exists(stopped):
+                return _Done(path, started, dict(took))
             pickle.dump(_work_of_process.rows(raw, add), out, protocol=5)
 
 
 def _batches(path: str) -> Iterator[RowBatch]:
     with open(path, "rb") as file:
+        os.unlink(path)
         end = os.fstat(file.fileno()).st_size
         while file.tell() < end:
             yield pickle.load(file)

@@ -1,8 +1,8 @@
 """Run the job in a process of its own that may die without a word: ``python -m tests.pipelines.crashing LOGS STORE``.
 
 ``--die WHERE:N`` ends the process at the N-th time it comes by: ``insert`` (before an insert of rows), ``commit`` (rows are
-in, the epoch is not recorded), ``clean`` (minutes are recomputed, not yet recorded). ``--stop N`` asks it to stop after N
-epochs. Prints what the store holds at the end.
+in, the epoch is not recorded), ``clean`` (minutes are recomputed, not yet recorded). ``--stop N`` lets
+it stop at the N-th time it asks. Prints what the store holds at the end.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--die", default="")
     parser.add_argument("--stop", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--again", action="store_true")
     parser.add_argument("--epoch-bytes", type=int, default=200_000)
     given = parser.parse_args()
     where, _, number = given.die.partition(":")
@@ -54,9 +55,10 @@ def main() -> None:
 
     def stop() -> bool:
         asked[0] += 1
-        return asked[0] == given.stop
+        return 0 < given.stop <= asked[0]
 
-    job = Job(sorted(given.logs.glob("calls-*")), settings, epoch_bytes=given.epoch_bytes, workers=given.workers)
+    paths = sorted(given.logs.glob("calls-*"))
+    job = Job(paths, settings, epoch_bytes=given.epoch_bytes, workers=given.workers, again=given.again)
     counts = run(job, stop)
     store = clickhouse.connect(address)
     print(counts.state, [c.name for c in reconcile(store).checks if not c.holds])

@@ -60,13 +60,24 @@ def test_a_kill_at_any_moment_is_mended_by_the_same_run(undisturbed: tuple[Path,
         assert job(logs, store) == (0, end), kill
 
 
-def test_a_stopped_run_goes_on(undisturbed: tuple[Path, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("epoch_bytes", ["200000", str(1 << 30)])  # between epochs, and inside of one
+def test_a_stopped_run_goes_on(undisturbed: tuple[Path, str], tmp_path: Path, workers: str, epoch_bytes: str) -> None:
     logs, end = undisturbed
-    code, said = job(logs, tmp_path / "store", "--stop", "1")
+    how = ("--workers", workers, "--epoch-bytes", epoch_bytes)
+    code, said = job(logs, tmp_path / "store", "--stop", "2", *how)
     assert code == 0
     assert said.startswith("stopped []\n")  # what was read is proved already
     assert said.splitlines()[4] != end.splitlines()[4]
+    assert job(logs, tmp_path / "store", *how) == (0, end)
+
+
+def test_a_stopped_second_reading_says_what_is_left(undisturbed: tuple[Path, str], tmp_path: Path) -> None:
+    logs, end = undisturbed
     assert job(logs, tmp_path / "store") == (0, end)
+    again = ("--again", "--epoch-bytes", str(1 << 30))
+    assert job(logs, tmp_path / "store", *again, "--stop", "2") == (0, end.replace("done", "stopped", 1))
+    assert job(logs, tmp_path / "store", *again) == (0, end)
 
 
 def test_workers_and_epochs_change_nothing(undisturbed: tuple[Path, str], tmp_path: Path) -> None:
