@@ -12,7 +12,7 @@ export PYTHONUTF8 := 1
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-bench demo test lint types bench lock docs clean
+.PHONY: help setup setup-dev setup-bench demo test soak lint types bench lock docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +31,10 @@ demo: setup ## generate a day of traffic, price it, prove it, show it
 
 test: setup-dev ## run every test
 	@$(BIN)/python -m pytest $(ARGS)
+
+soak: setup-dev ## the long runs, some hours: killed at 50 moments, full disks, 10 million calls
+	@$(BIN)/python -m pytest -m soak tests/soak
+	@$(BIN)/python -m benchmarks --only scaling --calls 7
 
 lint: setup-dev ## style and common mistakes
 	@$(BIN)/ruff check .

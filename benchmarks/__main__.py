@@ -1,4 +1,4 @@
-"""``make bench``: one line per figure. ``ARGS=--full`` goes on to 10⁶ calls; ``ARGS=--only NAME`` measures one."""
+"""``make bench``: one line per figure. ``ARGS="--calls 6"`` goes on to 10⁶ calls; ``ARGS="--only NAME"`` measures one part."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,20 @@ def shared() -> Path | None:
     return folder if (folder / "data").is_dir() else None
 
 
-def pipeline(path: Path) -> dict[str, Any]:
-    """Counts, seconds and peak memory of one run over ``path`` in a process of its own, proved by reconcile."""
+def measured(module: str, *words: str) -> dict[str, Any]:
+    """What a module of ours prints about its work on ``words`` and a folder that it may fill, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        run = subprocess.run(
-            [sys.executable, "-m", "benchmarks.one_run", str(path), folder], capture_output=True, text=True, check=False
-        )
+        command = [sys.executable, "-m", f"benchmarks.{module}", words[0], folder, *words[1:]]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
         if run.returncode:
-            raise SystemExit(f"the run over {path} failed:\n{run.stderr[-2000:]}")
+            raise SystemExit(f"{module} {' '.join(words)} failed:\n{run.stderr[-2000:]}")
         found: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
         return found
+
+
+def pipeline(path: Path, workers: int = 1) -> dict[str, Any]:
+    """Counts, seconds and peak memory of one run over ``path``, proved by reconcile."""
+    return measured("one_run", str(path), "--workers", str(workers))
 
 
 def agent_traffic(folder: Path) -> Path:
@@ -104,15 +108,34 @@ def agents(folder: Path) -> Iterator[Figure]:
     yield Figure("agents_vs_litellm", theirs / ours, "x", what, 4.0, 6.0)
 
 
-def scaling(folder: Path, sizes: tuple[int, ...]) -> Iterator[Figure]:
-    """Time and peak memory from 10⁴ calls on; each size against the one before."""
+def second_core(folder: Path) -> Iterator[Figure]:
+    """Two worker processes against one process on one core, rows to Parquet; taken in turn, the best of each."""
+    if len(os.sched_getaffinity(0)) < 2:
+        print("# second core: skipped, there is but one", file=sys.stderr)
+        return
+    logs = folder / "logs-cores"
+    write(GenerateSettings(seed=5, calls=100_000, hours=24), logs)
+    one, two = [], []
+    for _ in range(PASSES):
+        one.append(measured("second_core", str(logs), "--pin"))
+        two.append(measured("second_core", str(logs), "--workers", "2"))
+    assert len({(run["calls"], run["cost"]) for run in one + two}) == 1
+    alone, both = (min(run["seconds"] for run in runs) for runs in (one, two))
+    what = f"one process pinned to one core ({one[0]['calls']:,} calls, Parquet sink, start-up apart, best of {PASSES})"
+    yield Figure("second_core", alone / both, "x", what, 1.7)
+    yield Figure("second_core_startup", min(run["startup"] for run in two), "s", "shown apart, not part of the ratio")
+
+
+def scaling(folder: Path, sizes: Sequence[int]) -> Iterator[Figure]:
+    """Time and peak memory from 10⁴ calls on; each size against the one before. Workers as a run takes them by itself."""
     before: dict[str, Any] | None = None
     for calls in sizes:
         logs = folder / f"logs-{calls}"
         write(GenerateSettings(seed=5, calls=calls, hours=24), logs)
-        run = pipeline(logs)
+        run = pipeline(logs, workers=0)
         yield Figure(f"scale_{calls}_s", run["seconds"], "s", f"{run['calls']:,} calls, start-up apart")
-        yield Figure(f"scale_{calls}_peak", run["peak_mib"], "MiB", "peak resident memory of the process, engine included")
+        yield Figure(f"scale_{calls}_cpu", run["cpu_seconds"], "s", "processor time of all processes, start-up included")
+        yield Figure(f"scale_{calls}_peak", run["peak_mib"], "MiB", "peak resident memory, engine and workers included")
         if before:
             more = run["calls"] / before["calls"]
             ratio = run["seconds"] / before["seconds"] * 10 / more
@@ -121,8 +144,8 @@ def scaling(folder: Path, sizes: tuple[int, ...]) -> Iterator[Figure]:
                 f"scale_{calls}_memory_ratio",
                 run["peak_mib"] / before["peak_mib"],
                 "x",
-                "10x the calls: times the memory (caches and blocks are full from 10⁵ on)",
-                1.15 if calls > 100_000 else None,
+                "10x the calls: times the memory (caches, blocks and merges are at their full size from 10⁶ on)",
+                1.15 if calls > 1_000_000 else None,
                 at_most=True,
             )
         before = run
@@ -130,16 +153,16 @@ def scaling(folder: Path, sizes: tuple[int, ...]) -> Iterator[Figure]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--full", action="store_true", help="go on to 10⁶ calls (about ten minutes)")
-    parser.add_argument("--only", choices=("corpus", "agents", "scaling"), help="measure only this")
-    arguments = parser.parse_args()
-    sizes = (10_000, 100_000, 1_000_000) if arguments.full else (10_000, 100_000)
     parts: dict[str, Callable[[Path], Iterator[Figure]]] = {
         "corpus": real_corpus,
         "agents": agents,
-        "scaling": lambda folder: scaling(folder, sizes),
+        "second_core": second_core,
+        "scaling": lambda folder: scaling(folder, [10**power for power in range(4, arguments.calls + 1)]),
     }
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("--calls", type=int, default=5, help="scaling goes up to 10 to this power; 6: ten minutes, 7: an hour")
+    parser.add_argument("--only", choices=tuple(parts), help="measure only this")
+    arguments = parser.parse_args()
     missed = 0
     print(HEADER)
     with tempfile.TemporaryDirectory(prefix="llm-finops-bench-") as folder:

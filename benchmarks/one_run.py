@@ -1,11 +1,12 @@
-"""One run of the job in a process of its own, for honest time and memory: ``python -m benchmarks.one_run LOGS STORE``."""
+"""One run of the job in a process of its own, for honest time and memory: ``python -m benchmarks.one_run LOGS FOLDER``."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
+import os
 import resource
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,15 +16,24 @@ from sinks.reconcile import reconcile
 from sources.files import find
 
 
-def main(logs: str, folder: str) -> None:
-    address = StoreAddress(folder=str(Path(folder) / "store"))
-    counts = run(Job(find([logs]), StoreSettings(address)))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("logs")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--workers", type=int, default=1)
+    given = parser.parse_args()
+    address = StoreAddress(folder=str(given.folder / "store"))
+    counts = run(Job(find([given.logs]), StoreSettings(address), workers=given.workers))
+    used = os.times()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    workers = counts.workers if counts.workers > 1 else 0
+    peak += workers * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of the largest: an upper bound
     proof = reconcile(connect(address))
     assert proof.holds, [check for check in proof.checks if not check.holds]
-    print(json.dumps({**asdict(counts), "peak_mib": peak}, default=str))
+    spent = used.user + used.system + used.children_user + used.children_system
+    print(json.dumps({**asdict(counts), "peak_mib": peak / 1024, "cpu_seconds": spent}, default=str))
 
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    main(*sys.argv[1:])
+    main()

@@ -87,8 +87,6 @@ def main() -> None:
     cost = sum(value for value in calls["cost"].to_pylist() if value is not None)
     started = TALLY.started_at or began
     print(json.dumps({"calls": calls.num_rows, "cost": str(cost), "seconds": ended - started, "startup": started - began}))
-    took = {k: round(v / 1e9, 2) for k, v in (pool.took if pool else TALLY.stage_ns).items()}
-    print(took, os.times())
 
 
 if __name__ == "__main__":

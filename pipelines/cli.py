@@ -110,6 +110,7 @@ def run(settings: Settings, fmt: str, again: bool, quiet: bool, paths: tuple[str
         Column("seconds", Kind.SECONDS),
         Column("startup_seconds", Kind.SECONDS, "start-up"),
         Column("calls_per_second", Kind.NUMBER, "calls per second"),
+        Column("state"),
         Column("store"),
         Column("run_id"),
     ]

@@ -83,7 +83,7 @@ class Counts:
     """What a run did. ``seconds``: from the first batch to the last write; ``startup_seconds``: before the first batch.
 
     ``state``: ``done``, or ``stopped`` if it was asked to before ``left_bytes`` of its input were read. ``known_files``
-    were read by an earlier run.
+    were read by an earlier run. ``workers``: processes that read and priced.
     """
 
     run_id: str
@@ -100,6 +100,7 @@ class Counts:
     stage_seconds: dict[str, float]
     known_files: int = 0
     left_bytes: int = 0
+    workers: int = 1
 
     @property
     def calls_per_second(self) -> float:
@@ -129,11 +130,12 @@ def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Counts:
         publish_book(store, job.books)
         account.write("running")
         left: Sequence[Split] = ()
+        workers = job.workers or _worth(splits)
         try:
             if state is None:
                 _execute(_windowed(job, splits), job)
             else:
-                left = _in_epochs(job, store, state, splits, stop)
+                left = _in_epochs(job, store, state, splits, workers, stop)
         except BaseException as error:
             account.write("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", quiet=True)
             raise
@@ -155,6 +157,7 @@ def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Counts:
         {name: round(ns / 1e9, 3) for name, ns in TALLY.stage_ns.items()},
         files - len({split.path for split in splits}),
         sum(split.expected for split in left),
+        workers,
     )
 
 
@@ -202,7 +205,7 @@ def _windowed(job: Job, splits: Sequence[Split]) -> Graph:
 
 
 def _in_epochs(
-    job: Job, store: Store, state: State, splits: Sequence[Split], stop: Callable[[], bool]
+    job: Job, store: Store, state: State, splits: Sequence[Split], workers: int, stop: Callable[[], bool]
 ) -> Sequence[Split]:
     """Run epoch by epoch in this process; what is left of the splits if it was stopped.
 
@@ -210,7 +213,6 @@ def _in_epochs(
     end. Both are proved by the state: a minute is dirty until then.
     """
     keeper = uuid.uuid4().hex
-    workers = job.workers or _worth(splits)
     known = WorkSettings(job.limits, job.decode, job.count, job.books)
     pool = Workers(workers, known, splits) if workers > 1 else None
     with pool or nullcontext():

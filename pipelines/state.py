@@ -11,6 +11,7 @@ and time, or, for a plain file that has grown, the lines before its old end.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -80,7 +81,7 @@ class State:
             self._lock = fasteners.InterProcessLock(str(self.path) + ".lock")
             held = self._lock.acquire(blocking=wait_s > 0, timeout=wait_s or None)
         except OSError as error:
-            raise StoreError(f"{self.path}: {error.strerror}; the store's folder must be writable") from error
+            raise _failed(self.path, error) from error
         if not held:
             raise StoreError(f"{address}: {holder(address) or 'held by another process'}")
         try:
@@ -94,7 +95,7 @@ class State:
             self._db.executescript(_TABLES)
         except (OSError, sqlite3.Error) as error:
             self._lock.release()
-            raise StoreError(f"{self.path}: {error}; remove it to read everything again") from error
+            raise _failed(self.path, error) from error
         except StoreError:
             self._lock.release()
             raise
@@ -144,19 +145,13 @@ class State:
                 whole = split.kind == "text" and stop > 0 and _ends_lines(split.path, stop)
                 tail = _tail(split, stop) if whole else b""
                 rows.append((self._work, split.path, split.segment, split.start, stop, stat.st_size, stat.st_mtime_ns, tail))
-        with self._threads:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            self._db.execute("COMMIT")
+        self._write("INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     # -- which minutes are dirty -----------------------------------------------------------------------------------
 
     def touch(self, minutes: Iterable[int]) -> None:
         """Mark minutes (seconds since 1970) dirty."""
-        with self._threads:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT OR IGNORE INTO dirty VALUES (?)", [(minute,) for minute in minutes])
-            self._db.execute("COMMIT")
+        self._write("INSERT OR IGNORE INTO dirty VALUES (?)", [(minute,) for minute in minutes])
 
     def dirty(self) -> list[int]:
         """Minutes whose calls may have changed since they were recomputed, in order."""
@@ -165,10 +160,27 @@ class State:
 
     def clean(self, minutes: Iterable[int]) -> None:
         """These minutes were recomputed after their last insert."""
-        with self._threads:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("DELETE FROM dirty WHERE minute = ?", [(minute,) for minute in minutes])
-            self._db.execute("COMMIT")
+        self._write("DELETE FROM dirty WHERE minute = ?", [(minute,) for minute in minutes])
+
+    def _write(self, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """One transaction: all of it or nothing."""
+        try:
+            with self._threads:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany(sql, rows)
+                self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise _failed(self.path, error) from error
+
+
+def _failed(path: Path, error: OSError | sqlite3.Error) -> StoreError:
+    """One line that says what a person can do about it."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    if getattr(error, "errno", None) == errno.ENOSPC or "disk is full" in text:
+        return StoreError(f"{path}: the disk of the store is full; free space and run the same command again")
+    if isinstance(error, OSError | sqlite3.OperationalError):
+        return StoreError(f"{path}: {text}; the store's folder must be writable")
+    return StoreError(f"{path}: {text}; remove it to read everything again")
 
 
 def holder(address: StoreAddress) -> str | None:

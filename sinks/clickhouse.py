@@ -209,6 +209,8 @@ def explain(error: Exception, address: StoreAddress) -> str:
     code, text = error_code(error), str(error)
     if "No space left" in text or code == 243:
         return f"{address}: the disk of the store is full; free space and run the same command again"
+    if address.embedded and re.search(r"Operation not permitted|Permission denied|Read-only file system", text):
+        return f"{address}: the store's folder must be writable, and what is in it"
     if code in (516, 192, 193, 194):
         return f"{address}: user or password refused; set {PASSWORD_VARIABLE}"
     if code in (164, 497):
@@ -277,6 +279,8 @@ def _server_client(address: StoreAddress, password: str, timeout_s: int, retry: 
 def _embedded_client(address: StoreAddress) -> Client:
     try:
         Path(address.folder).mkdir(parents=True, exist_ok=True)
+        if not os.access(address.folder, os.W_OK):  # the engine would say so in many lines of its own
+            raise StoreError(f"{address}: the store's folder must be writable")
         return clickhouse_connect.get_client(dsn=f"chdb://{address.folder}")
     except ImportError as error:
         raise StoreError("the embedded store needs the chdb extra: pip install 'llm-finops[chdb]'") from error

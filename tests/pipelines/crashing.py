@@ -10,6 +10,9 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,26 @@ from pipelines.state import State
 from sinks.reconcile import reconcile
 
 _ROWS = ("calls", "dead_letters", "receipts", "segments")
+
+
+def start(logs: Path, store: Path, *more: str) -> subprocess.Popen[str]:
+    """The job over ``logs/calls-*``, begun in a process group of its own."""
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    words = [sys.executable, "-m", "tests.pipelines.crashing", str(logs), str(store), *more]
+    return subprocess.Popen(words, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def job(logs: Path, store: Path, *more: str) -> tuple[int, str]:
+    """The job, run to its end: exit code, and what it printed. 9: it died as it was told to."""
+    with start(logs, store, *more) as process:
+        said, wrong = process.communicate()
+    assert process.returncode in (0, 9), wrong
+    return process.returncode, said
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """End the job and its workers without a word."""
+    os.killpg(process.pid, signal.SIGKILL)
 
 
 def _dying(holder: Any, name: str, when: int, counts: Any = lambda *_: True) -> None:
@@ -43,6 +66,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--epoch-bytes", type=int, default=200_000)
+    parser.add_argument("--insert-rows", type=int, default=150)
     given = parser.parse_args()
     where, _, number = given.die.partition(":")
     if where == "insert":
@@ -50,7 +74,7 @@ def main() -> None:
     elif where:
         _dying(State, {"commit": "done", "clean": "clean"}[where], int(number))
     address = clickhouse.StoreAddress(folder=given.store)
-    settings = clickhouse.StoreSettings(address, insert_rows=150)
+    settings = clickhouse.StoreSettings(address, insert_rows=given.insert_rows)
     asked = [0]
 
     def stop() -> bool:

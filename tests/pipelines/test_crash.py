@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from sources.generate import GenerateSettings, write
+from tests.pipelines.crashing import job, kill, start
 
-KILLS = int(os.environ.get("LLM_FINOPS_KILLS", "2"))
-"""How many random moments to kill at; ``make soak`` takes 50."""
-
-
-def start(logs: Path, store: Path, *more: str) -> subprocess.Popen[str]:
-    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    words = [sys.executable, "-m", "tests.pipelines.crashing", str(logs), str(store), *more]
-    return subprocess.Popen(words, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-
-
-def job(logs: Path, store: Path, *more: str) -> tuple[int, str]:
-    with start(logs, store, *more) as process:
-        said, wrong = process.communicate()
-    assert process.returncode in (0, 9), wrong
-    return process.returncode, said
+KILLS = 2
+"""How many random moments to kill at here; ``tests.soak`` takes 50 of a longer run."""
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +36,12 @@ def test_a_crash_is_mended_by_the_same_run(undisturbed: tuple[Path, str], tmp_pa
 def test_a_kill_at_any_moment_is_mended_by_the_same_run(undisturbed: tuple[Path, str], tmp_path: Path) -> None:
     logs, end = undisturbed
     chance = random.Random(7)
-    for kill in range(KILLS):
-        store = tmp_path / str(kill)
-        with start(logs, store, "--workers", str(1 + kill % 2)) as process:
+    for number in range(KILLS):
+        store = tmp_path / str(number)
+        with start(logs, store, "--workers", str(1 + number % 2)) as process:
             time.sleep(chance.uniform(0.5, 6))
-            os.killpg(process.pid, signal.SIGKILL)
-        assert job(logs, store) == (0, end), kill
+            kill(process)
+        assert job(logs, store) == (0, end), number
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
