@@ -72,6 +72,7 @@ _ELSEWHERE: Final = {
     ("sinks", "StoreError"): ExitCode.STORE,
     ("sources", "SourceError"): ExitCode.INPUT,
     ("transforms", "BookError"): ExitCode.USAGE,
+    ("transforms", "RulesError"): ExitCode.USAGE,
     ("pipelines", "WorkerDied"): ExitCode.DEFECT,
 }
 

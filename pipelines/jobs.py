@@ -11,6 +11,7 @@ from pipelines.stores import store_settings
 from sources.files import FileLimits
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
+from transforms.own import read_rules
 
 
 def job_of(settings: Settings, paths: Sequence[Path], again: bool = False) -> Job:
@@ -29,6 +30,7 @@ def job_of(settings: Settings, paths: Sequence[Path], again: bool = False) -> Jo
         decode=DecodeSettings(tenant=settings.decode.tenant, keep_payloads=settings.decode.keep_payloads),
         count=CountSettings(hash_key=settings.count.key, cache_bytes=settings.count.cache_mib << 20),
         books=settings.price.books,
+        owners=read_rules(settings.owners.rules),
         default_time=int(source.default_time.timestamp() * 1_000_000) if source.default_time else None,
         early_s=windows.early_seconds,
         lateness_s=windows.late_hours * 3600,

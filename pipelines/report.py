@@ -53,8 +53,8 @@ def sections(store: Store) -> dict[str, Table]:
     return {
         "totals": _totals_table(summary.totals(store)),
         **{
-            group: table_of(summary.spend_by(store, group), [_NAME, *_FIGURES], f"Spend by {group}")
-            for group in ("team", "app", "model")
+            group: table_of(summary.spend_by(store, group), [_NAME, *_FIGURES], f"Spend by {group.replace('_', ' ')}")
+            for group in ("team", "app", "model", "cost_center")
         },
         "hour": table_of(summary.spend_by_hour(store), [_NAME, *_FIGURES], "Spend by hour of the day (UTC)"),
         "prompt": table_of(

@@ -39,6 +39,7 @@ from sources.files import FileLimits, Split, plan
 from sources.steps import READING, ReadFiles, Reading
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
+from transforms.own import NO_RULES, Rule
 from transforms.price import book_rows, load_book
 from transforms.steps import CallsToRows
 from transforms.work import GC_THRESHOLDS, LIVE_PRICE_RUN
@@ -61,6 +62,7 @@ class Job:
     decode: DecodeSettings = field(default_factory=DecodeSettings)
     count: CountSettings = field(default_factory=CountSettings)
     books: tuple[Path, ...] = ()
+    owners: tuple[Rule, ...] = NO_RULES
     default_time: int | None = None
     early_s: int = 10
     lateness_s: int = 86_400
@@ -196,7 +198,7 @@ def _windowed(job: Job, splits: Sequence[Split]) -> Graph:
         raw = pipeline | "ReadFiles" >> ReadFiles(splits, job.limits)
         minutes = build(
             raw,
-            CallsToRows(job.decode, job.count, job.books),
+            CallsToRows(job.decode, job.count, job.books, job.owners),
             RowsToMinutes(job.store, job.early_s, job.lateness_s),
         )
         return minutes | "CountMinutes" >> beam.Map(_tally_minute)
@@ -213,7 +215,7 @@ def _in_epochs(
     end. Both are proved by the state: a minute is dirty until then.
     """
     keeper = uuid.uuid4().hex
-    known = WorkSettings(job.limits, job.decode, job.count, job.books)
+    known = WorkSettings(job.limits, job.decode, job.count, job.books, job.owners)
     pool = Workers(workers, known, splits) if workers > 1 else None
     with pool or nullcontext():
         for first, last in epochs(splits, job.epoch_bytes):
@@ -245,7 +247,7 @@ def _epoch(job: Job, splits: Sequence[Split], pool: Workers | None, keeper: str)
     def graph(pipeline: beam.Pipeline) -> object:
         if pool is None:
             raw = pipeline | "ReadFiles" >> ReadFiles(splits, job.limits, keeper)
-            rows = raw | "CallsToRows" >> CallsToRows(job.decode, job.count, job.books)
+            rows = raw | "CallsToRows" >> CallsToRows(job.decode, job.count, job.books, job.owners)
         else:
             rows = pipeline | "RowsOfWorkers" >> RowsOfWorkers(pool, splits, READING[keeper])
         return rows | "RowsToStore" >> RowsToStore(job.store, keeper)

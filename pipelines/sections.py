@@ -66,6 +66,7 @@ def _hash_key(value: SecretStr) -> SecretStr:
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_one_is_a_list), _Allowed("a list of texts")]
 Paths = Annotated[tuple[Path, ...], BeforeValidator(_one_is_a_list), _Allowed("a list of folders")]
+Files = Annotated[tuple[Path, ...], BeforeValidator(_one_is_a_list), _Allowed("a list of files")]
 Whole = Annotated[int, BeforeValidator(_no_bool)]
 Size = Annotated[ByteSize, BeforeValidator(_no_bool)]
 Time = Annotated[AwareDatetime, BeforeValidator(_written_time), _Allowed("a time with its zone, such as 2025-11-20T00:00:00Z")]
@@ -143,6 +144,12 @@ class Price(Section):
     books: Paths = Field(default=(), description="Folders of own prices, which extend and override the ones that come along.")
 
 
+class Owners(Section):
+    """Who owns a call."""
+
+    rules: Files = Field(default=(), description="Files of ownership rules.")
+
+
 class Windows(Section):
     """When a minute is complete."""
 
@@ -182,6 +189,7 @@ class Settings(Section):
     decode: Decode = Decode()
     count: Count = Count()
     price: Price = Price()
+    owners: Owners = Owners()
     windows: Windows = Windows()
     runner: Runner = Runner()
 

@@ -12,18 +12,20 @@ from decimal import Decimal
 from typing import Any, Final
 
 from schemas.call import LEAVES
+from schemas.tables import UNALLOCATED
 from sinks.clickhouse import Store
 
 _INPUT: Final = " + ".join(f"d.{leaf}" for leaf in LEAVES if leaf.startswith("input_"))
 _OUTPUT: Final = " + ".join(f"d.{leaf}" for leaf in LEAVES if leaf.startswith("output_"))
 
 GROUPS: Final = {
-    "team": "team",
+    "team": f"if(team = '', '{UNALLOCATED}', team)",
     "app": "app",
     "model": "concat(provider, '/', model)",
     "provider": "provider",
     "environment": "environment",
     "feature": "feature",
+    "cost_center": "cost_center",
 }
 """What spend can be shown by, and its expression over the rollups."""
 

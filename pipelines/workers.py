@@ -29,6 +29,7 @@ from schemas.batch import RowBatch
 from sources.files import FileLimits, Split, read
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
+from transforms.own import NO_RULES, Rule
 from transforms.work import GC_THRESHOLDS, CallWork
 
 _STOP: Final = "stop"
@@ -50,6 +51,7 @@ class WorkSettings:
     decode: DecodeSettings
     count: CountSettings
     books: tuple[Path, ...] = ()
+    owners: tuple[Rule, ...] = NO_RULES
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def _start(settings: WorkSettings) -> None:
     threading.Thread(target=_die_with_the_owner, daemon=True).start()
     gc.set_threshold(*GC_THRESHOLDS)
     _settings = settings
-    _work_of_process = CallWork(settings.decode, settings.count, settings.books)
+    _work_of_process = CallWork(settings.decode, settings.count, settings.books, settings.owners)
 
 
 def _die_with_the_owner() -> None:

@@ -145,6 +145,9 @@ class Call:
     app: str = ""
     feature: str = ""
     environment: str = ""
+    cost_center: str = ""
+    project: str = ""  # the vendor's project: of OpenAI, Google Cloud, watsonx, LiteLLM
+    account: str = ""  # the vendor's account: organization, AWS account, Azure subscription or resource
     end_user: str = ""
     api_key_alias: str = ""
     template: str = ""
@@ -155,6 +158,7 @@ class Call:
     parent_span_id: str = ""
     session_id: str = ""
     tags: dict[str, str] | None = None
+    headers: dict[str, str] | None = None  # of the request and its answer, by lower-case name; decode keeps those asked for
     # usage: the leaves that are billed; see usage_source for where they come from
     input_fresh: int | None = None
     input_cache_read: int | None = None

@@ -108,6 +108,11 @@ def _bool(name: str, doc: str) -> Column:
     return Column(name, "Bool", pa.bool_(), doc)
 
 
+def _recorded(name: str) -> Column:
+    # Rows written before there were rules have what their record said in the column itself.
+    return Column(f"recorded_{name}", _LC, pa.string(), f"The {name} as the record says, before any rule.", name)
+
+
 def _money(name: str, doc: str) -> Column:
     return Column(name, f"Nullable({_CALL_MONEY})", MONEY, doc)
 
@@ -163,7 +168,7 @@ def _role_columns() -> Iterator[Column]:
 
 DIMENSIONS: Final = (
     _label("tenant", "Whose data this is; nothing is ever merged across tenants."),
-    _label("team", "Team that owns the call, as its record says."),
+    _label("team", "Team that owns the call: of its record, else of a rule, else unallocated."),
     _label("app", "Application that made the call."),
     _label("feature", "Feature of the application."),
     _label("environment", "Environment, such as prod or staging."),
@@ -173,8 +178,21 @@ DIMENSIONS: Final = (
     _label("status", "Outcome: ok, error, blocked, incomplete or cancelled."),
     _label("price_status", "priced, estimated (computed from counted text), free (0 by statement), not_billed or unpriced."),
     Column("price_run", "UInt16", pa.uint16(), "Which pricing of history this is; 1 is the live one."),
+    _label("cost_center", "Cost centre that the call is charged to."),
 )
 """What minutes, hours and days are grouped by."""
+
+UNALLOCATED: Final = "unallocated"
+"""The team of calls that nobody claims: stored, so that no query shows a blank in its place."""
+
+RECORDED: Final = ("team", "app", "feature", "environment", "cost_center")
+"""What a record may say of its owner."""
+
+SAID: Final = tuple(f"recorded_{name}" for name in RECORDED)
+"""Columns of ``calls`` that hold what the record said, whatever the rules say."""
+
+CLAIMED: Final = (*RECORDED, "owner_rule")
+"""Columns of ``calls`` that hold who owns it, by record and rules."""
 
 CALLS: Final = Table(
     name="calls",
@@ -265,6 +283,17 @@ CALLS: Final = Table(
             pa.map_(pa.string(), pa.string()),
             "Any other tags of the record.",
         ),
+        Column(
+            "headers",
+            "Map(LowCardinality(String), String)",
+            pa.map_(pa.string(), pa.string()),
+            "HTTP headers that ownership rules name; no others are kept.",
+        ),
+        _label("project", "The vendor's project: of OpenAI, Google Cloud, watsonx, LiteLLM."),
+        _label("account", "The vendor's account: organization, AWS account, Azure subscription or resource."),
+        DIMENSIONS[11],
+        *(_recorded(name) for name in RECORDED),
+        _label("owner_rule", "Ownership rule that claimed the call; empty where none did."),
         _maybe_float("duration_ms", "Duration of the call."),
         _maybe_float("ttft_ms", "Time to the first token."),
         *(_maybe_int(leaf, doc) for leaf, doc in _LEAF_DOCS.items()),

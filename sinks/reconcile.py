@@ -66,15 +66,24 @@ def reconcile(store: Store) -> Proof:
     )
 
 
-def repair(store: Store) -> int:
-    """Recompute every minute that contradicts the calls, or whose hour or day contradicts it; how many there were."""
-    _, dirty = _minutes_equal_calls(store)
-    stale = set(dirty)
+Span = tuple[int, int]
+"""First and last minute of a stretch of time, in seconds since 1970."""
+
+
+def repair(store: Store, span: Span | None = None) -> int:
+    """Recompute every minute that contradicts the calls, or whose hour or day contradicts it; how many there were.
+
+    With a ``span`` only its minutes, and the hours and days that they lie in, are looked at.
+    """
+    rows = store.rows(f"SELECT DISTINCT toUInt32(time_) FROM ({_minutes_gap(store, span)})")
+    stale = {int(minute) for (minute,) in rows}
     for table, time, below, below_time, seconds in (
         ("hours", "hour", "minutes", "minute", 3600),
         ("days", "day", "hours", "hour", 86_400),
     ):
-        rows = store.rows(f"SELECT DISTINCT toUInt32(time_) FROM ({_rollup_gap(store, table, time, below, below_time, seconds)})")
+        rows = store.rows(
+            f"SELECT DISTINCT toUInt32(time_) FROM ({_rollup_gap(store, table, time, below, below_time, seconds, span)})"
+        )
         stale.update(int(start) for (start,) in rows)
     return recompute(store, stale) if stale else 0
 
@@ -223,16 +232,29 @@ _INTEGERS: Final = ("calls", *(name for name, _, _ in MEASURES))
 _SUMS: Final = (*_INTEGERS, *(name for name, _ in MONEY_MEASURES))
 
 
-def _minutes_equal_calls(store: Store) -> tuple[Check, list[int]]:
+def _within(span: Span | None, time: str, seconds: int) -> str:
+    """The condition that ``time`` lies in one of the periods that a span touches."""
+    if span is None:
+        return ""
+    first, end = span[0] // seconds * seconds, (span[1] // seconds + 1) * seconds
+    return f" WHERE {time} >= toDateTime({first}, 'UTC') AND {time} < toDateTime({end}, 'UTC')"
+
+
+def _minutes_gap(store: Store, span: Span | None = None) -> str:
     expressions = {"calls": "toInt64(count())"}
     expressions |= {name: f"toInt64({expression})" for name, expression, _ in MEASURES}
     expressions |= {name: f"sum(ifNull({name}, 0))" for name, _ in MONEY_MEASURES}
     truth = ", ".join(f"{expressions[name]} AS {name}_" for name in _SUMS)
     derived = ", ".join(f"-sum({name}) AS {name}_" for name in _SUMS)
-    gap = _gap(
-        f"SELECT minute AS time_, {_KEYS}, {truth} FROM {store.table('calls')} FINAL GROUP BY time_, {_KEYS}",
-        f"SELECT minute AS time_, {_KEYS}, {derived} FROM {store.table('minutes')} FINAL GROUP BY time_, {_KEYS}",
+    where = _within(span, "minute", 60)
+    return _gap(
+        f"SELECT minute AS time_, {_KEYS}, {truth} FROM {store.table('calls')} FINAL{where} GROUP BY time_, {_KEYS}",
+        f"SELECT minute AS time_, {_KEYS}, {derived} FROM {store.table('minutes')} FINAL{where} GROUP BY time_, {_KEYS}",
     )
+
+
+def _minutes_equal_calls(store: Store) -> tuple[Check, list[int]]:
+    gap = _minutes_gap(store)
     check = _check(
         store,
         "calls = minutes",
@@ -245,13 +267,15 @@ def _minutes_equal_calls(store: Store) -> tuple[Check, list[int]]:
     return check, sorted(int(minute) for (minute,) in dirty)
 
 
-def _rollup_gap(store: Store, table: str, time: str, below: str, below_time: str, seconds: int) -> str:
+def _rollup_gap(store: Store, table: str, time: str, below: str, below_time: str, seconds: int, span: Span | None = None) -> str:
     period = f"toDateTime(intDiv(toUInt32({below_time}), {seconds}) * {seconds}, 'UTC')"
     truth = ", ".join(f"sum({name}) AS {name}_" for name in _SUMS)
     derived = ", ".join(f"-sum({name}) AS {name}_" for name in _SUMS)
     return _gap(
-        f"SELECT {period} AS time_, {_KEYS}, {truth} FROM {store.table(below)} FINAL GROUP BY time_, {_KEYS}",
-        f"SELECT {time} AS time_, {_KEYS}, {derived} FROM {store.table(table)} FINAL GROUP BY time_, {_KEYS}",
+        f"SELECT {period} AS time_, {_KEYS}, {truth} FROM {store.table(below)} FINAL{_within(span, below_time, seconds)}"
+        f" GROUP BY time_, {_KEYS}",
+        f"SELECT {time} AS time_, {_KEYS}, {derived} FROM {store.table(table)} FINAL{_within(span, time, seconds)}"
+        f" GROUP BY time_, {_KEYS}",
     )
 
 

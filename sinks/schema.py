@@ -8,10 +8,64 @@ from typing import Final
 from schemas.tables import TABLES
 from sinks.clickhouse import Store, StoreError
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Version of the tables in ``schemas.tables``. A change there needs a step in ``STEPS`` and a higher version."""
 
-STEPS: Final[dict[int, tuple[str, ...]]] = {}
+_RECORDED: Final = ("team", "app", "feature", "environment", "cost_center")
+_TEAM: Final = "Team that owns the call: of its record, else of a rule, else unallocated."
+_COST_CENTER: Final = "Cost centre that the call is charged to."
+_KEYS: Final = "team, app, feature, environment, provider, model, service_tier, status, price_status, price_run, cost_center"
+
+
+def _add(name: str, kind: str, after: str, comment: str, default: str = "") -> str:
+    filled = f" DEFAULT {default}" if default else ""
+    return (
+        f"ALTER TABLE `{{database}}`.`calls` ADD COLUMN IF NOT EXISTS `{name}` {kind}{filled} COMMENT '{comment}' AFTER `{after}`"
+    )
+
+
+def _ownership() -> tuple[str, ...]:
+    """Version 2: who owns a call, and what its record said of that. Old calls without a team become unallocated."""
+    text = "LowCardinality(String)"
+    added = [
+        (
+            "headers",
+            "Map(LowCardinality(String), String)",
+            "HTTP headers that ownership rules name; no others are kept.",
+            "",
+        ),
+        ("project", text, "The vendor\\'s project: of OpenAI, Google Cloud, watsonx, LiteLLM.", ""),
+        ("account", text, "The vendor\\'s account: organization, AWS account, Azure subscription or resource.", ""),
+        ("cost_center", text, _COST_CENTER, ""),
+        *((f"recorded_{name}", text, f"The {name} as the record says, before any rule.", name) for name in _RECORDED),
+        ("owner_rule", text, "Ownership rule that claimed the call; empty where none did.", ""),
+    ]
+    statements = []
+    after = "tags"
+    for name, kind, comment, default in added:
+        statements.append(_add(name, kind, after, comment, default))
+        after = name
+    calls = "`{database}`.`calls`"
+    statements += [
+        # What the record said is written down before the team is changed, from which it would be derived otherwise.
+        *(f"ALTER TABLE {calls} MATERIALIZE COLUMN recorded_{name} SETTINGS mutations_sync = 2" for name in _RECORDED),
+        f"ALTER TABLE {calls} UPDATE team = 'unallocated' WHERE team = '' SETTINGS mutations_sync = 2",
+        f"ALTER TABLE {calls} COMMENT COLUMN team '{_TEAM}'",
+    ]
+    for name, time in (("minutes", "minute"), ("hours", "hour"), ("days", "day")):
+        table = f"`{{database}}`.`{name}`"
+        statements += [
+            f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS cost_center {text} COMMENT '{_COST_CENTER}' AFTER price_run,"
+            f" MODIFY ORDER BY (tenant, {time}, {_KEYS})",
+            # The team is part of the key, so rows get another one by being written anew. Doing it twice changes nothing.
+            f"INSERT INTO {table} SELECT * REPLACE ('unallocated' AS team) FROM (SELECT * FROM {table} FINAL WHERE team = '')",
+            f"ALTER TABLE {table} DELETE WHERE team = '' SETTINGS mutations_sync = 2",
+            f"ALTER TABLE {table} COMMENT COLUMN team '{_TEAM}'",
+        ]
+    return tuple(statements)
+
+
+STEPS: Final[dict[int, tuple[str, ...]]] = {2: _ownership()}
 """For each version after the first, the statements that lead to it from the one before; ``{database}`` is filled in.
 A new store is created from ``schemas.tables`` at once; a test proves that both ways end in the same columns."""
 

@@ -134,9 +134,7 @@ def plan(
         segment = _digest(b"segment", kind.encode() if kind == "parquet" else b"", head)
         origin = _digest(b"origin", b"", head.partition(b"\n")[0])
         time = default_time or (known or {}).get(segment) or stat.st_mtime_ns // 1000
-        whole = Split(
-            str(path), kind, 0, None, segment, origin, time, stat.st_size, _expected(path, kind, stat.st_size)
-        )
+        whole = Split(str(path), kind, 0, None, segment, origin, time, stat.st_size, _expected(path, kind, stat.st_size))
         if kind != "text" or stat.st_size <= limits.split_bytes:
             splits.append(whole)
             continue

@@ -17,9 +17,9 @@ def test_rows_hold_what_the_calls_say(count: int) -> None:
     assert rows.schema == UNPRICED
     assert rows.num_rows == count
     for name in UNPRICED.names:
-        if name in ("minute", "event_time", "reported_cost", "tags", "flags"):
+        if name in ("minute", "event_time", "reported_cost", "tags", "headers", "flags", "owner_rule"):
             continue
-        assert rows.column(name).to_pylist() == [getattr(one, name) for one in calls], name
+        assert rows.column(name).to_pylist() == [getattr(one, name.removeprefix("recorded_")) for one in calls], name
     assert rows.column("tags").to_pylist() == [[("a", "b")]] * count
     assert rows.column("flags").to_pylist() == [["x"]] * count
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from schemas.batch import CallBatch
 from schemas.call import Call
-from schemas.tables import CALLS, COSTS, DEAD_LETTERS, MONEY, RECEIPTS, SEGMENTS
+from schemas.tables import CALLS, COSTS, DEAD_LETTERS, MONEY, RECEIPTS, RECORDED, SEGMENTS
 
 if TYPE_CHECKING:
     from transforms.price import PricedColumns
@@ -50,28 +50,38 @@ def _reported_cost(calls: Sequence[Call]) -> pa.Array:
     return decimals(np.array([value or 0 for value in values], dtype=np.int64), null)
 
 
-def _tags(calls: Sequence[Call]) -> pa.Array:
-    return pa.array([list(call.tags.items()) if call.tags else () for call in calls], pa.map_(pa.string(), pa.string()))
+def _texts_by_name(name: str) -> Callable[[Sequence[Call]], pa.Array]:
+    said = attrgetter(name)
+
+    def maps(calls: Sequence[Call]) -> pa.Array:
+        return pa.array([list(some.items()) if some else () for some in map(said, calls)], pa.map_(pa.string(), pa.string()))
+
+    return maps
 
 
 _SPECIAL: Final[dict[str, Callable[[Sequence[Call]], Any]]] = {
     "minute": _minute_seconds,
     "reported_cost": _reported_cost,
-    "tags": _tags,
+    "tags": _texts_by_name("tags"),
+    "headers": _texts_by_name("headers"),
+    "owner_rule": lambda calls: pa.repeat(pa.scalar(""), len(calls)),  # see transforms.own
 }
+_SAYS: Final = {f"recorded_{name}": name for name in RECORDED}
 
 
 def call_rows(calls: Sequence[Call]) -> pa.RecordBatch:
-    """Calls as rows of ``UNPRICED``."""
+    """Calls as rows of ``UNPRICED``. Team, app and the like are what the record says, until ``transforms.own``."""
     if not calls:  # a batch of nothing but dead letters, or the end of a segment
         return pa.RecordBatch.from_pylist([], UNPRICED)
     told: set[str] = set()
     for call in calls:
         told.update(call.__dict__)
-    columns = []
+    columns: list[Any] = []
     for field in UNPRICED:
         special = _SPECIAL.get(field.name)
-        if special:
+        if field.name in _SAYS:
+            values = columns[UNPRICED.get_field_index(_SAYS[field.name])]
+        elif special:
             values = special(calls)
         elif field.name in told:
             values = list(map(attrgetter(field.name), calls))

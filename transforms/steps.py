@@ -19,23 +19,25 @@ from schemas.batch import RawBatch, RowBatch
 from schemas.telemetry import TALLY, Stage
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
+from transforms.own import NO_RULES, Rule
 from transforms.work import CallWork
 
 
 @dataclass(eq=False)
 class CallsToRows(beam.PTransform):  # type: ignore[misc]
-    """Raw batches to priced rows."""
+    """Raw batches to priced rows. ``owners``: rules in their order of precedence."""
 
     decode: DecodeSettings
     count: CountSettings
     books: tuple[Path, ...] = ()
+    owners: tuple[Rule, ...] = NO_RULES
 
     def expand(self, raw: beam.PCollection[RawBatch]) -> beam.PCollection[RowBatch]:
-        step = CallsToRowsDoFn(self.decode, self.count, self.books)
+        step = CallsToRowsDoFn(self.decode, self.count, self.books, self.owners)
         return raw | "DecodeCountPrice" >> beam.ParDo(step).with_output_types(RowBatch)
 
 
-_Key = tuple[DecodeSettings, CountSettings, tuple[Path, ...]]
+_Key = tuple[DecodeSettings, CountSettings, tuple[Path, ...], tuple[Rule, ...]]
 _idle: dict[_Key, list[CallWork]] = defaultdict(list)
 _idle_lock = threading.Lock()
 
@@ -43,8 +45,8 @@ _idle_lock = threading.Lock()
 class CallsToRowsDoFn(beam.DoFn):  # type: ignore[misc]
     """One worker's ``CallWork``. It outlives the pipeline in its process, so that the next epoch starts with warm caches."""
 
-    def __init__(self, decode: DecodeSettings, count: CountSettings, books: tuple[Path, ...]) -> None:
-        self._key: _Key = (decode, count, books)
+    def __init__(self, decode: DecodeSettings, count: CountSettings, books: tuple[Path, ...], owners: tuple[Rule, ...]) -> None:
+        self._key: _Key = (decode, count, books, owners)
 
     def setup(self) -> None:
         self._stages = {name: Stage(name) for name in ("decode", "count", "price", "rows")}

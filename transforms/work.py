@@ -1,4 +1,4 @@
-"""Raw records to priced rows: decode, count, price, in one go and without Beam.
+"""Raw records to priced rows: decode, count, own, price, in one go and without Beam.
 
 The text of prompts and answers lives in here only: what comes out holds counts, hashes, usage and money. The same code
 runs in a step of a Beam worker and in the worker processes of a local run.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ from transforms.count import Counter, CountSettings
 from transforms.count.tokenizers import tokenizer
 from transforms.decode import DecodeSettings, decode_batch
 from transforms.identity import identify, pseudonym
+from transforms.own import NO_RULES, Claims, Rule, headers_of, own
 from transforms.price import Book, load_book, price_batch
 
 LIVE_PRICE_RUN = 1
@@ -33,15 +35,21 @@ and looking for those at Python's default pace takes a fifth of the time."""
 
 
 class CallWork:
-    """What is expensive to build is built once: tokenizers, the compiled price book. Not to be shared between threads."""
+    """What is expensive to build is built once: tokenizers, the compiled price book. Not to be shared between threads.
 
-    def __init__(self, decode: DecodeSettings, count: CountSettings, books: tuple[Path, ...] = ()) -> None:
-        self._decode = decode
+    ``owners`` are the ownership rules in their order of precedence.
+    """
+
+    def __init__(
+        self, decode: DecodeSettings, count: CountSettings, books: tuple[Path, ...] = (), owners: tuple[Rule, ...] = NO_RULES
+    ) -> None:
+        self._decode = replace(decode, headers=headers_of(owners))
         self._count = count
         for name in ("o200k_base", "cl100k_base"):
             tokenizer(name).count("warm")  # loading a table takes half a second: not in the first batch
         self._counter = Counter(count)
         self._book = load_book(books)
+        self._claims = Claims(owners)
 
     def rows(self, raw: RawBatch, took: Took) -> RowBatch:
         """The rows of a batch of records."""
@@ -55,7 +63,7 @@ class CallWork:
             identify(call, batch.origin, record_hash, batch.default_time, now)
             call.end_user = pseudonym(call.tenant, call.end_user, self._count.hash_key)
         counted = clock()
-        unpriced = rows.call_rows(batch.calls)
+        unpriced = own(rows.call_rows(batch.calls), self._claims)
         shaped = clock()
         priced, cost = price_rows(unpriced, self._book)
         paid = clock()

@@ -252,9 +252,7 @@ def _plain_messages(call: Exchange) -> list[Json]:
     messages: list[Json] = [{"role": "system", "content": call.system}]
     for message in call.messages:
         content = message["content"]
-        messages.append(
-            {"role": message["role"], "content": content if isinstance(content, str) else content[0]["text"]}
-        )
+        messages.append({"role": message["role"], "content": content if isinstance(content, str) else content[0]["text"]})
     return messages
 
 

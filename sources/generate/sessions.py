@@ -317,9 +317,7 @@ def _error(app: App, active: Mapping[str, float], rng: random.Random) -> str:
     return ""
 
 
-def _following(
-    session: Session, call: Exchange, now: int, active: Mapping[str, float], rng: random.Random
-) -> int | None:
+def _following(session: Session, call: Exchange, now: int, active: Mapping[str, float], rng: random.Random) -> int | None:
     """When the session makes its next call, or ``None``."""
     ended = now + int(call.seconds * 1e6)
     if call.error:

@@ -60,9 +60,7 @@ def sentences(grammar: Grammar, number: int, seed: int = _POOL_SEED) -> list[str
     found: dict[str, None] = {}
     for _ in range(number * 4):
         words = [part[int(rng.random() * len(part))] for part in grammar[:4]]
-        filled = "".join(
-            str(100 + int(rng.random() * 899)) if letter == "#" else letter for letter in grammar.joint.join(words)
-        )
+        filled = "".join(str(100 + int(rng.random() * 899)) if letter == "#" else letter for letter in grammar.joint.join(words))
         found[filled + grammar.end] = None
         if len(found) == number:
             break

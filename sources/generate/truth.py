@@ -106,13 +106,10 @@ class Truth:
             "teams": self._by(lambda key: key[2]),
             "apps": self._by(lambda key: key[3]),
             "unreported": self._by(lambda key: f"{key[0]}/{key[1]}", reported=False),
-            "hours": {
-                moment(hour * HOUR).strftime("%Y-%m-%dT%H"): _named(sums) for hour, sums in sorted(self._hours.items())
-            },
+            "hours": {moment(hour * HOUR).strftime("%Y-%m-%dT%H"): _named(sums) for hour, sums in sorted(self._hours.items())},
             "undated": _named(self._undated),
             "incidents": [
-                label(incident)
-                | {"calls": seen[0], "failed": seen[1], "input_tokens": seen[2], "output_tokens": seen[3]}
+                label(incident) | {"calls": seen[0], "failed": seen[1], "input_tokens": seen[2], "output_tokens": seen[3]}
                 for incident, seen in zip(self._incidents, self._seen, strict=True)
             ],
             "files": [dict(file) for file in files],

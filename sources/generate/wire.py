@@ -187,9 +187,7 @@ def usage_of_chat(call: Exchange) -> Json:
     }
 
 
-_SAFE: Final[Json] = {
-    kind: {"filtered": False, "severity": "safe"} for kind in ("hate", "self_harm", "sexual", "violence")
-}
+_SAFE: Final[Json] = {kind: {"filtered": False, "severity": "safe"} for kind in ("hate", "self_harm", "sexual", "violence")}
 _PROMPT_FILTER: Final[list[Json]] = [{"prompt_index": 0, "content_filter_results": _SAFE}]
 _VECTOR: Final = "AACAPwAAAAAAAIC/"
 """Base64 of three floats: real vectors are left out, they would be most of every file."""
@@ -244,8 +242,7 @@ def _chat_stream(call: Exchange) -> Json:
                   "function": {"name": call.call.tool, "arguments": ""}}  # fmt: skip
         chunks.append(chunk({"role": "assistant", "content": None, "tool_calls": [opened]}, None))
         chunks += [
-            chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}, None)
-            for piece in _pieces(call.call.json)
+            chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}, None) for piece in _pieces(call.call.json)
         ]
     else:
         chunks.append(chunk({"role": "assistant", "content": "", "refusal": None}, None))

@@ -90,33 +90,21 @@ OTHERS: Final[dict[str, Grammar]] = {
             "die Lieferadresse|eine Gutschrift über # Euro|den Quartalsbericht|das Rücksendeetikett"
             "|die Zugangsberechtigung|den Kündigungstermin"
         ),
-        _cut(
-            "seit letzter Woche|ohne Angabe von Gründen|bis zum Monatsende|trotz mehrfacher Rückfrage|laut Abschnitt #"
-        ),
+        _cut("seit letzter Woche|ohne Angabe von Gründen|bis zum Monatsende|trotz mehrfacher Rückfrage|laut Abschnitt #"),
     ),
     "fr": Grammar(
         _cut("La cliente|Le fournisseur|Notre entrepôt|La facture #|Le service juridique|Un visiteur"),
         _cut("confirme|recherche|demande|refuse|attend|modifie|vérifie"),
         _cut(
-            "l'adresse de livraison|un remboursement de # euros"
-            "|le rapport trimestriel|les conditions de paiement|la clé d'accès"
+            "l'adresse de livraison|un remboursement de # euros|le rapport trimestriel|les conditions de paiement|la clé d'accès"
         ),
-        _cut(
-            "depuis mardi dernier|sans donner de raison"
-            "|avant la fin du mois|après la mise à jour|pour la troisième fois"
-        ),
+        _cut("depuis mardi dernier|sans donner de raison|avant la fin du mois|après la mise à jour|pour la troisième fois"),
     ),
     "es": Grammar(
         _cut("La clienta|El proveedor|Nuestro almacén|La factura #|El equipo de ventas|Un socio externo"),
         _cut("confirma|busca|necesita|rechaza|espera|cambia|revisa"),
-        _cut(
-            "la dirección de entrega|un reembolso de # euros"
-            "|el informe trimestral|las condiciones de pago|la contraseña"
-        ),
-        _cut(
-            "desde el martes pasado|sin dar una razón"
-            "|antes de fin de mes|después de la actualización|según la sección #"
-        ),
+        _cut("la dirección de entrega|un reembolso de # euros|el informe trimestral|las condiciones de pago|la contraseña"),
+        _cut("desde el martes pasado|sin dar una razón|antes de fin de mes|después de la actualización|según la sección #"),
     ),
     "he": Grammar(
         _cut("הלקוחה|המחסן שלנו|חשבונית #|הספק החדש|צוות החיוב|מנהל האזור"),

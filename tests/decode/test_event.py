@@ -60,6 +60,9 @@ FULL: Json = {
     "app": "helpdesk",
     "feature": "answer",
     "environment": "production",
+    "cost_center": "cc-7",
+    "project": "proj_1",
+    "account": "org-1",
     "user": "u",
     "api_key_alias": "k1",
     "template": "v7",
@@ -105,8 +108,8 @@ def test_every_field_arrives() -> None:
     same = ("tenant", "request_id", "api", "operation", "model_requested", "model", "deployment", "deployment_type", "region",
             "region_scope", "service_tier_requested", "service_tier", "speed", "cache_key", "cache_breakpoints", "duration_ms",
             "ttft_ms", "max_tokens", "http_status", "retry_after_ms", "attempt", "stream", "spillover", "sampling_rate", "status",
-            "stop_reason", "team", "app", "feature", "environment", "api_key_alias", "template", "agent", "step", "trace_id",
-            "span_id", "parent_span_id", "session_id", "tags")  # fmt: skip
+            "stop_reason", "team", "app", "feature", "environment", "cost_center", "project", "account", "api_key_alias", "template", "agent", "step",
+            "trace_id", "span_id", "parent_span_id", "session_id", "tags")  # fmt: skip
     for field in same:
         assert getattr(call, field) == FULL[field], field
     assert (call.provider, call.provider_call_id, call.endpoint_host, call.end_user) == (

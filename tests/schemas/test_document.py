@@ -7,7 +7,7 @@ from pathlib import Path
 
 from schemas.call import Call
 from schemas.document import document
-from schemas.tables import CALLS, COSTS
+from schemas.tables import CALLS, COSTS, RECORDED
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -21,6 +21,7 @@ def test_every_field_of_a_call_is_a_column() -> None:
     columns = {column.name for column in CALLS.columns}
     assert fields <= columns
     added = {"minute", "version", "ingested_at", "price_run", "book_version", "rate_id", "cost", "cost_source"}
+    added |= {"owner_rule"} | {f"recorded_{name}" for name in RECORDED}
     assert columns - fields == added | {"price_status", "price_reason"} | {name for name, _ in COSTS}
 
 

@@ -12,7 +12,7 @@ from schemas.batch import CallBatch, DeadLetter, Ignored, RawBatch
 from schemas.call import Call
 from transforms.decode.errors import Skipped
 from transforms.decode.registry import Outcome, decode_record
-from transforms.decode.scrub import payload, scrub
+from transforms.decode.scrub import keep_headers, payload, scrub
 
 MAX_ERROR_CHARS = 500
 
@@ -21,12 +21,13 @@ MAX_ERROR_CHARS = 500
 class DecodeSettings:
     """``tenant`` of records that name none; whether dead letters keep the record, scrubbed of keys, and how much of it.
 
-    ``max_payload`` is in characters.
+    ``max_payload`` is in characters. ``headers`` are the names (lower case) of HTTP headers that calls keep.
     """
 
     tenant: str = "default"
     keep_payloads: bool = False
     max_payload: int = 65_536
+    headers: frozenset[str] = frozenset()
 
 
 def record_hash(data: bytes) -> int:
@@ -78,6 +79,8 @@ def _decode_records(raw: RawBatch, settings: DecodeSettings, batch: CallBatch) -
                 outcome.segment = segment
                 outcome.position = position
                 outcome.item = item
+                if "headers" in outcome.__dict__:
+                    keep_headers(outcome, settings.headers)
                 calls.append(outcome)
                 hashes.append(hashed)
             else:

@@ -18,9 +18,21 @@ _TEXTS: Final = {
     "team": "team",
     "app": "app",
     "application": "app",
+    "service": "app",
+    "service_name": "app",
+    "service.name": "app",
     "feature": "feature",
     "environment": "environment",
     "env": "environment",
+    "cost_center": "cost_center",
+    "cost_centre": "cost_center",
+    "project": "project",
+    "project_id": "project",
+    "account": "account",
+    "account_id": "account",
+    "organization": "account",
+    "organization_id": "account",
+    "subscription_id": "account",
     "user": "end_user",
     "user_id": "end_user",
     "end_user": "end_user",
@@ -45,7 +57,8 @@ _TEXTS: Final = {
 _FROM_TAGS: Final = {
     key: field
     for key, field in _TEXTS.items()
-    if field not in ("tenant", "provider", "region", "deployment", "deployment_type", "request_id", "span_id")
+    if field
+    not in ("tenant", "provider", "region", "deployment", "deployment_type", "project", "account", "request_id", "span_id")
 }
 """Tags that fill a column the record itself leaves empty. Who pays is not for a tag to say, nor what was called."""
 
@@ -56,7 +69,7 @@ _HEADERS: Final = frozenset({"headers", "request_headers", "response_headers"})
 _NUMBERS: Final = frozenset({"duration_ms", "ttft_ms", "attempt", "sampling_rate"})
 _FLAGS: Final = frozenset({"stream", "batch", "gateway_cache_hit", "spillover"})
 
-_OVER_ADDRESS: Final = frozenset({"provider", "region", "deployment"})
+_OVER_ADDRESS: Final = frozenset({"provider", "region", "deployment", "project", "account"})
 """What the logger says of these stands above what the address tells."""
 
 _KINDS: Final = {
@@ -112,6 +125,9 @@ def read_context(call: Call, record: dict[str, Any]) -> bool:
         times.start(call, start)
     if end is not None:
         times.end(call, end)
+    service = name(record.get("service") or record.get("service_name") or record.get("service.name"))
+    if service:  # an app that is named beside it goes before it in the column, so it is kept as a tag, too
+        tags = {"service": service, **(tags or {})}
     if tags:
         promote_tags(call, tags)
     return headers
@@ -138,7 +154,14 @@ def read_tags(value: Any, into: dict[str, str]) -> None:
 
 
 def promote_tags(call: Call, tags: dict[str, str]) -> None:
-    """Give the call its tags, and fill columns it has no value for from those of their names."""
+    """Give the call its tags, and fill columns it has no value for from those of their names.
+
+    However the service is spelt, its tag is ``service``: rules look at one name.
+    """
+    if "service" not in tags:
+        service = tags.get("service.name") or tags.get("service_name")
+        if service:
+            tags = {"service": service, **tags}
     set_tags(call, tags)
     for key, value in (call.tags or {}).items():
         column = _FROM_TAGS.get(key)

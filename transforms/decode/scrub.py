@@ -91,6 +91,13 @@ def set_tags(call: Call, tags: dict[str, str]) -> None:
         call.tags = kept
 
 
+def keep_headers(call: Call, wanted: frozenset[str]) -> None:
+    """Of a call's headers keep the wanted ones (lower case), no secrets, at most ``MAX_TAG_CHARS`` of each."""
+    found = call.headers or {}
+    safe = {name: _safe(name, found[name][:MAX_TAG_CHARS]) for name in sorted(wanted & found.keys())}
+    call.headers = {name: value for name, value in safe.items() if value is not None} or None
+
+
 @functools.lru_cache(maxsize=8192)  # the same few labels stand on every call
 def _safe(key: str, value: str) -> str | None:
     """What may be kept of a tag's value; ``None`` for a secret."""

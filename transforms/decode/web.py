@@ -1,4 +1,4 @@
-"""What the URL and the headers of a call tell: provider, wire format, model, deployment, region.
+"""What the URL and the headers of a call tell: provider, wire format, model, deployment, region, project, account.
 
 An address decides most of it, and a log has few distinct ones, so reading one is cached (without its query, which
 may hold keys).
@@ -127,6 +127,9 @@ _MODEL_IN_PATH: Final = re.compile(r"/models?/([^/:]+(?::\d[^/:]*)?)(?:[:/]|\Z)"
 _BEDROCK_MODEL: Final = re.compile(r"/model/(.+)/(?:converse|invoke|count-tokens)")
 _DEPLOYMENT: Final = re.compile(r"/deployments/([^/]+)/")
 _LOCATION: Final = re.compile(r"/locations/([^/]+)/")
+_PROJECT: Final = re.compile(r"/projects/([^/]+)/locations/")
+_SUBSCRIPTION: Final = re.compile(r"/subscriptions/([^/]+)/")
+_ARN: Final = re.compile(r"arn:aws[\w-]*:[\w-]+:[\w-]*:(\d{12}):")
 _PROFILE_SCOPE: Final = re.compile(r"(?:.*/)?(us-gov|us|eu|apac|global|jp|au|ca)\.[a-z]")
 
 
@@ -157,8 +160,11 @@ def _address(url: str) -> Address:
         scope = profile.group(1) if profile else "regional" if region else ""
     deployment = _DEPLOYMENT.search(path)
     found_deployment = unquote(deployment.group(1)) if deployment else ""
+    project = _PROJECT.search(path) if provider in ("vertex", "gemini") else None
     columns = {
         "endpoint_host": host,
+        "project": unquote(project.group(1)) if project else "",
+        "account": _account(bare, path, provider, model),
         "provider": provider if provider != "unknown" else "",  # the body may tell
         "region": region,
         "region_scope": scope,
@@ -189,6 +195,22 @@ def _region(host: str, path: str) -> tuple[str, str]:
     if host.endswith(".ml.cloud.ibm.com"):
         return host.partition(".")[0], "regional"
     return "", ""
+
+
+def _account(host: str, path: str, provider: str, model: str) -> str:
+    """The AWS account of an ARN; of Azure the subscription, or the resource that the host is named after."""
+    if provider in ("bedrock", "sagemaker"):
+        return account_of_arn(model)
+    if provider == "azure":
+        subscription = _SUBSCRIPTION.search(path)
+        return unquote(subscription.group(1)) if subscription else host.partition(".")[0]
+    return ""
+
+
+def account_of_arn(text: str) -> str:
+    """The AWS account that an ARN in the text belongs to, if there is one."""
+    found = _ARN.search(text)
+    return found.group(1) if found else ""
 
 
 def _model_of_path(path: str, api: str) -> str:
@@ -276,8 +298,24 @@ def headers(*given: Any) -> dict[str, str]:
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid", "x-goog-request-id")
 
 
+_PROJECTS: Final = ("openai-project", "x-goog-user-project")
+_ACCOUNTS: Final = ("openai-organization", "anthropic-organization-id")
+
+
 def apply_headers(call: Call, given: dict[str, str]) -> None:
-    """Request id, region, deployment, spillover from a reserved deployment, how long to wait before a retry."""
+    """Request id, region, deployment, project, account, spillover from a reserved deployment, wait before a retry.
+
+    What the record or its address says of project and account stands.
+    """
+    for each in _PROJECTS:
+        if each in given and not call.project:
+            call.project = given[each][:256]
+    for each in _ACCOUNTS:
+        if each in given and not call.account:
+            call.account = given[each][:256]
+    if not call.account and call.provider in ("bedrock", "sagemaker"):
+        arns = (value for each, value in given.items() if each.startswith("x-amzn-"))
+        call.account = next(filter(None, map(account_of_arn, arns)), "")
     for each in _REQUEST_IDS:
         if each in given:
             call.request_id = given[each][:256]

@@ -20,6 +20,7 @@ from transforms.decode.web import (
     CONTROL,
     COUNT_TOKENS,
     Address,
+    account_of_arn,
     address,
     apply_headers,
     headers,
@@ -102,6 +103,7 @@ def _read(call: Call, x: Exchange) -> list[Call]:
     call.http_status = x.status
     if x.headers:
         apply_headers(call, x.headers)
+        call.headers = x.headers
     if not _CALLER_LABELS.isdisjoint(x.request):
         request_tags(call, x.request)
     if body is not None:
@@ -138,6 +140,8 @@ def _finish(call: Call, x: Exchange) -> None:
         call.model = call.model_requested
     if not call.provider:
         call.provider = provider_of_body(call.api, call.model, x.answer)
+    if call.provider == "bedrock" and not call.account and call.model_requested.startswith("arn:"):
+        call.account = account_of_arn(call.model_requested)
     if call.provider == "azure" and not call.deployment and call.model_requested != call.model:
         call.deployment = call.model_requested
     if x.request_cut:

@@ -24,7 +24,7 @@ from transforms.decode.context import promote_tags, read_tags
 from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.exchange import Body, Exchange, parse_json
 from transforms.decode.values import count, mapping, name, pico_dollars, string_tags, text, timestamp
-from transforms.decode.web import Address, address
+from transforms.decode.web import Address, account_of_arn, address, headers
 
 DESCRIBES: Final = "LiteLLM StandardLoggingPayload, of the proxy's and SDK's logging callbacks"
 
@@ -82,6 +82,7 @@ def decode(record: dict[str, Any]) -> list[Call]:
     provider = text(get("custom_llm_provider")).lower()
     call.provider = _PROVIDERS.get(provider, provider) or host.provider or "unknown"
     call.endpoint_host, call.region, call.region_scope = host.host, host.region, host.region_scope
+    call.project, call.account = host.columns.get("project", ""), host.columns.get("account", "")
     call.provider_call_id = name(get("id"))
     call.stream = get("stream") is True
     _who(call, record)
@@ -125,6 +126,7 @@ def _model(call: Call, record: dict[str, Any], hidden: dict[str, Any], response:
     if slash and prefix == text(record.get("custom_llm_provider")):
         call.model = rest
     call.deployment = call.deployment or name(record.get("model_id"))
+    call.account = call.account or account_of_arn(sent)
     tier = name(mapping(hidden.get("additional_headers")).get("service_tier"))
     call.service_tier = call.service_tier or tier
 
@@ -135,6 +137,9 @@ def _who(call: Call, record: dict[str, Any]) -> None:
     call.end_user = name(record.get("end_user") or metadata.get("user_api_key_end_user_id"))
     call.team = name(metadata.get("user_api_key_team_alias") or metadata.get("user_api_key_team_id"))
     call.api_key_alias = name(metadata.get("user_api_key_alias"))
+    call.headers = headers(
+        metadata.get("requester_custom_headers"), mapping(record.get("hidden_params")).get("additional_headers")
+    )
     tags: dict[str, str] = {}
     string_tags(mapping(metadata.get("requester_metadata")), tags)
     string_tags(mapping(metadata.get("spend_logs_metadata")), tags)
@@ -143,6 +148,8 @@ def _who(call: Call, record: dict[str, Any]) -> None:
                        ("user_api_key_project_id", "project")):  # fmt: skip
         if metadata.get(field):
             tags.setdefault(tag, name(metadata[field]))
+    call.project = name(metadata.get("user_api_key_project_id")) or call.project
+    call.account = call.account or name(metadata.get("user_api_key_org_id"))
     if tags:
         promote_tags(call, tags)
     attempts = metadata.get("attempted_retries")
