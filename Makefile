@@ -55,9 +55,10 @@ lock: setup-dev ## pin the versions anew (ARGS=--upgrade for newer ones)
 	@$(COMPILE) $(ARGS) --constraint requirements.lock --group dev --output-file requirements-dev.lock
 	@$(COMPILE) $(ARGS) --constraint requirements.lock --group bench --output-file requirements-bench.lock
 
-docs: setup ## write the pages that are made from the code
+docs: setup ## write what is made from the code: pages, the list of exported columns
 	@$(BIN)/python -m pipelines.settings docs/configuration.md
 	@$(BIN)/python -m schemas.document docs/tables.md
+	@$(BIN)/python -m tests.sinks.contract
 
 clean: ## remove the environments and all that was made
 	@rm -rf .venv .venv-bench build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

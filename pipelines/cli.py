@@ -18,7 +18,8 @@ import click
 from pipelines.errors import CheckFailed, InputError, SettingsError, Stopped, fail
 from pipelines.sections import Settings, fields, is_secret
 from pipelines.settings import load, option_help
-from pipelines.show import Column, Format, Kind, Table, show, table_of
+from pipelines.show import Column, Format, Kind, Table, human_money, show, table_of
+from schemas.reasons import DEAD_LETTER_REASONS
 
 _FORMAT: Final = click.option(
     "--format",
@@ -82,8 +83,8 @@ def cli() -> None:
     """What LLM calls cost, why, and what to do about it: from the call logs you already have.
 
     Settings come from defaults, a TOML file, the environment and options, in this order. Exit codes: 0 it worked, 1 a
-    check found something, 2 wrong usage or configuration, 3 input missing or unreadable, 4 store unreachable, refusing
-    or full, 70 a defect, 130 interrupted.
+    check found something, 2 wrong usage or configuration, 3 input missing or unreadable or output file not writable,
+    4 store unreachable, refusing or full, 70 a defect, 130 interrupted.
     """
 
 
@@ -218,6 +219,85 @@ def reconcile(settings: Settings, fmt: str, mend: bool) -> None:
         failed = ", ".join(c.name for c in proof.checks if not c.holds)
         hint = "" if mend else "; read the same input again, or try reconcile --repair"
         raise CheckFailed(f"does not hold: {failed}{hint}")
+
+
+@cli.command()
+@takes_settings("store")
+@click.argument("table")
+@click.option("--out", required=True, help="New file: .parquet, .jsonl, .csv, .jsonl.gz or .csv.gz; - is standard output.")
+@click.option("--out-format", type=click.Choice(["parquet", "jsonl", "csv"]), help="What to write, where no name says it.")
+@click.option("--from-time", "since", metavar="TIME", help="First instant, ISO 8601, UTC where it names no zone.")
+@click.option("--until", metavar="TIME", help="First instant that is no longer wanted.")
+@click.option("--tenant", help="Only this tenant.")
+@click.option("--where", multiple=True, metavar="KEY=VALUE", help="Only these rows: team=search. Again: any of a key's values.")
+@click.option("--columns", multiple=True, metavar="NAMES", help="These columns, in this order, between commas. [default: all]")
+@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@click.option("--quiet", is_flag=True, help="No progress, no last line.")
+def export(
+    settings: Settings,
+    table: str,
+    out: str,
+    out_format: str | None,
+    since: str | None,
+    until: str | None,
+    tenant: str | None,
+    where: tuple[str, ...],
+    columns: tuple[str, ...],
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Write a table to a file, exact and deduplicated; its columns are those of docs/tables.md.
+
+    TABLE is calls, minutes, hours, days, dead-letters, receipts, segments, prices or runs. The file is there whole or not
+    at all. Prints rows, bytes and path to standard error.
+    """
+    from pipelines.export import condition, moment, target
+    from pipelines.export import export as write
+    from pipelines.stores import open_store
+    from sinks.export import select
+
+    selection = select(
+        table,
+        [name.strip() for some in columns for name in some.split(",") if name.strip()],
+        [*map(condition, where), *([("tenant", tenant)] if tenant is not None else [])],
+        moment(since) if since else None,
+        moment(until) if until else None,
+    )
+    to = target(out, out_format, force)
+    done = write(open_store(settings), selection, to, force, quiet)
+    if not quiet:
+        click.echo(f"{done.rows:,} row{'s' * (done.rows != 1)}, {done.bytes:,} bytes, {done.target}", err=True)
+
+
+@cli.command("replay-dead")
+@takes_settings("source", "store", "decode", "count", "price", "owners")
+@_FORMAT
+@click.option("--reason", "reasons", multiple=True, type=click.Choice(list(DEAD_LETTER_REASONS)), help="Only these letters.")
+@click.option("--dry-run", is_flag=True, help="Say what would become of them; nothing is written.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def replay_dead(settings: Settings, fmt: str, reasons: tuple[str, ...], dry_run: bool, quiet: bool) -> None:
+    """Run dead letters again, after a decoder or a setting was mended.
+
+    Their records are looked for in --from, by content, or else where they were read from. Only what is the original to the
+    byte is run. Running it twice changes nothing.
+    """
+    from pipelines.jobs import job_of
+    from pipelines.progress import Progress
+    from pipelines.replay import replay
+    from schemas.telemetry import TALLY
+    from sources.files import find
+
+    with Progress(TALLY, quiet=quiet):
+        done = replay(job_of(settings, find(settings.source.from_)), reasons, dry_run)
+    columns = [Column("reason"), Column("became"), Column("reason_now", title="reason now"), Column("letters", Kind.COUNT)]
+    rows = [
+        {"reason": reason, "became": became, "reason_now": now, "letters": count}
+        for (reason, became, now), count in sorted(done.letters.items())
+    ]
+    what = "would be" if dry_run else "are"
+    note = f"{done.calls:,} calls {what} new, {human_money(done.spend)}; {done.minutes:,} minutes replaced"
+    title = "What would become of dead letters" if dry_run else "What became of dead letters"
+    show(table_of(rows, columns, title, note), fmt)
 
 
 @cli.command()

@@ -27,7 +27,7 @@ EXIT_CODES: Final = {
     ExitCode.OK: "It worked.",
     ExitCode.CHECK_FAILED: "A check found something: differences in `reconcile`, a failed finding in `doctor`.",
     ExitCode.USAGE: "Wrong usage or configuration; nothing was done.",
-    ExitCode.INPUT: "An input is missing, unreadable or not what it claims to be.",
+    ExitCode.INPUT: "An input is missing, unreadable or not what it claims to be; or an output file cannot be written.",
     ExitCode.STORE: "The store is unreachable, refuses or is full; run the same command again once it is not.",
     ExitCode.DEFECT: "A defect of this software; please report it.",
     ExitCode.INTERRUPTED: "Interrupted (Ctrl-C); run the same command again to go on.",
@@ -57,6 +57,12 @@ class InputError(LlmFinopsError):
     exit_code = ExitCode.INPUT
 
 
+class OutputError(LlmFinopsError):
+    """A file cannot be written."""
+
+    exit_code = ExitCode.INPUT
+
+
 class StoreFailed(LlmFinopsError):
     exit_code = ExitCode.STORE
 
@@ -70,6 +76,7 @@ class Stopped(LlmFinopsError):
 # Errors of layers that know nothing of exit codes, by package and name, so that knowing them imports nothing.
 _ELSEWHERE: Final = {
     ("sinks", "StoreError"): ExitCode.STORE,
+    ("sinks", "ExportError"): ExitCode.USAGE,
     ("sources", "SourceError"): ExitCode.INPUT,
     ("transforms", "BookError"): ExitCode.USAGE,
     ("transforms", "RulesError"): ExitCode.USAGE,

@@ -32,6 +32,7 @@ from pipelines.workers import Workers, WorkSettings
 from schemas.tables import PRICE_RUNS, PRICES, RUNS
 from schemas.telemetry import TALLY, Stage
 from sinks.clickhouse import Store, StoreSettings
+from sinks.dead_letters import finish_replay
 from sinks.recompute import recompute
 from sinks.schema import migrate
 from sinks.steps import TOUCHED, RowsToMinutes, RowsToStore
@@ -122,6 +123,8 @@ def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Counts:
     with State(job.store.address, job.work, job.wait_s) if not job.runner else nullcontext() as state:
         store = job.store.open()
         migrate(store)
+        if state is not None and (dirty := state.dirty()):
+            finish_replay(store, dirty)
         splits = plan(job.paths, job.limits, job.default_time, known_times(store))
         files = len({split.path for split in splits})
         if state is not None and not job.again:
@@ -233,13 +236,13 @@ def _in_epochs(
                 del TOUCHED[keeper]
             state.done(read, segment_ends(store))
             if len(read) < last - first or (last < len(splits) and stop()):
-                _settle(store, state, state.dirty())
+                settle(store, state, state.dirty())
                 return [split for split in splits[first:] if split not in read]
-            _settle(store, state, [minute for minute in state.dirty() if minute not in touched])
+            settle(store, state, [minute for minute in state.dirty() if minute not in touched])
     if pool is not None:
         for stage, nanoseconds in pool.took.items():
             TALLY.stage_ns[stage] += nanoseconds
-    _settle(store, state, state.dirty())
+    settle(store, state, state.dirty())
     return ()
 
 
@@ -274,8 +277,8 @@ def _worth(splits: Sequence[Split]) -> int:
     return 1 if small else min(cores, len(splits), MOST_WORKERS)
 
 
-def _settle(store: Store, state: State, minutes: Sequence[int]) -> None:
-    """Recompute dirty minutes."""
+def settle(store: Store, state: State, minutes: Sequence[int]) -> None:
+    """Recompute minutes that the state has as dirty."""
     if minutes:
         with Stage("recompute").work(len(minutes)):
             recompute(store, minutes)

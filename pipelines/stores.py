@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from pipelines.sections import Settings
 from sinks.clickhouse import Retry, Store, StoreAddress, StoreError, StoreSettings
@@ -27,6 +28,7 @@ def open_store(settings: Settings) -> Store:
         sinks.clickhouse.StoreError: unreachable, refused, or without our tables of this version.
     """
     chosen = store_settings(settings)
+    refuse_missing(chosen.address)
     try:
         store = chosen.open()
     except StoreError as error:
@@ -38,6 +40,16 @@ def open_store(settings: Settings) -> Store:
         raise StoreError(f"{chosen.address}: {who}") from error
     require_current(store)
     return store
+
+
+def refuse_missing(address: StoreAddress) -> None:
+    """Refuse a folder that is not there, before the embedded engine makes an empty store of it.
+
+    Raises:
+        sinks.clickhouse.StoreError: it is not there.
+    """
+    if address.embedded and not Path(address.folder).is_dir():
+        raise StoreError(f"{address}: no such folder; name a store that `llm-finops run` has written")
 
 
 def probe_store(settings: Settings) -> str:

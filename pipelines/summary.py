@@ -14,6 +14,7 @@ from typing import Any, Final
 from schemas.call import LEAVES
 from schemas.tables import UNALLOCATED
 from sinks.clickhouse import Store
+from sinks.dead_letters import living
 
 _INPUT: Final = " + ".join(f"d.{leaf}" for leaf in LEAVES if leaf.startswith("input_"))
 _OUTPUT: Final = " + ".join(f"d.{leaf}" for leaf in LEAVES if leaf.startswith("output_"))
@@ -116,10 +117,10 @@ def unpriced(store: Store, top: int = 8) -> list[dict[str, Any]]:
 
 
 def dead_letters(store: Store) -> list[dict[str, Any]]:
-    """Dead letters by reason, with one example each."""
+    """Dead letters by reason, with one example each; those that became something else later are not dead."""
     return store.named_rows(
         "SELECT reason, count() AS letters, sum(size) AS bytes, any(error) AS example"
-        f" FROM {store.table('dead_letters')} FINAL GROUP BY reason ORDER BY letters DESC, reason"
+        f" FROM {living(store)} GROUP BY reason ORDER BY letters DESC, reason"
     )
 
 

@@ -159,6 +159,47 @@ def read(split: Split, limits: FileLimits) -> Iterator[RawBatch]:
         raise SourceError(f"{split.path}: cannot be read: {_why(error)}") from error
 
 
+def read_at(splits: Iterable[Split], positions: Iterable[int], limits: FileLimits) -> Iterator[RawBatch]:
+    """Only what lies at these positions of one file, given its splits. Reads no split without one, and none further
+    than its last; positions that nothing begins at are passed over. No batch carries a ``SegmentEnd``.
+
+    Raises:
+        SourceError: the file vanished or can no longer be read.
+    """
+    wanted = set(positions)
+    for split in splits:
+        inside = [p for p in wanted if p >= split.start and (split.end is None or p < split.end)]
+        if not inside:
+            continue
+        last = max(inside)
+        for raw in read(split, limits):
+            chosen = RawBatch(raw.source, raw.segment, raw.origin, raw.default_time)
+            for record, position in zip(raw.records, raw.positions, strict=True):
+                if position in wanted:
+                    chosen.records.append(record)
+                    chosen.positions.append(position)
+                    chosen.bytes_read += len(record) + 1
+            chosen.rejects = [letter for letter in raw.rejects if letter.position in wanted]
+            if chosen.records or chosen.rejects:
+                yield chosen
+            if max([0, *raw.positions[-1:], *(letter.position for letter in raw.rejects)]) >= last:
+                break
+
+
+def began_as(split: Split, segment: bytes, size: int) -> bool:
+    """Whether the file of ``split`` is one that has grown since it was read whole as ``segment``, ``size`` bytes long.
+
+    A file of less than 64 KiB has another fingerprint with each line that is added.
+    """
+    if split.kind == "parquet" or not 0 < size <= _HEAD:
+        return False
+    try:
+        head = _text_head(Path(split.path), split.kind)
+    except OSError:
+        return False
+    return len(head) > size and _digest(b"segment", b"", head[:size]) == segment
+
+
 def _why(error: Exception) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error).splitlines()[0]
 
@@ -389,10 +430,14 @@ class _Lines:
 
 
 class _LongLine:
-    """A line too long to keep: its size and hash, grown block by block."""
+    """A line too long to keep: its size and hash, grown block by block.
+
+    The hash is that of a record that is kept (``transforms.decode.batch.record_hash``): with a higher limit it is the
+    same record.
+    """
 
     def __init__(self, start: bytes) -> None:
-        self._hash = hashlib.blake2b(start, digest_size=8)
+        self._hash = hashlib.sha256(start)
         self.size = len(start)
 
     def add(self, data: bytes) -> None:
@@ -400,7 +445,7 @@ class _LongLine:
         self.size += len(data)
 
     def hash(self) -> int:
-        return int.from_bytes(self._hash.digest(), "big") >> 1
+        return int.from_bytes(self._hash.digest()[:8], "big") >> 1
 
     def letter(self, position: int, limit: int) -> DeadLetter:
         error = f"{self.size} bytes, the limit is {limit}"

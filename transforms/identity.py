@@ -45,6 +45,14 @@ def identify(call: Call, origin: bytes, record_hash: int, default_time: int, now
             call.time_quality = "transport"
 
 
+def needs_origin(call: Call) -> bool:
+    """Whether the place it was read from is part of the call's key: it has neither an id nor a time of its own.
+
+    Asked of an identified call; one whose time was refused counts as undated, which may be more than is needed.
+    """
+    return call.time_quality not in _OWN_TIME and not call.provider_call_id
+
+
 def call_key(call: Call, own_time: int, origin: bytes, record_hash: int) -> bytes:
     """The 16-byte key of a call; ``own_time`` is the time its record carries, 0 for none.
 

@@ -53,6 +53,10 @@ class CallWork:
 
     def rows(self, raw: RawBatch, took: Took) -> RowBatch:
         """The rows of a batch of records."""
+        return self.priced(self.calls(raw, took), took)
+
+    def calls(self, raw: RawBatch, took: Took) -> CallBatch:
+        """What a batch of records holds: calls without text, counted and identified, dead letters, ignored items."""
         clock = time.perf_counter_ns
         began = clock()
         batch = decode_batch(raw, self._decode)
@@ -62,14 +66,19 @@ class CallWork:
             self._counter.count(call)
             identify(call, batch.origin, record_hash, batch.default_time, now)
             call.end_user = pseudonym(call.tenant, call.end_user, self._count.hash_key)
+        took("decode", len(raw.records), decoded - began)
+        took("count", len(batch.calls), clock() - decoded)
+        return batch
+
+    def priced(self, batch: CallBatch, took: Took) -> RowBatch:
+        """The rows of what ``calls`` found."""
+        clock = time.perf_counter_ns
         counted = clock()
         unpriced = own(rows.call_rows(batch.calls), self._claims)
         shaped = clock()
         priced, cost = price_rows(unpriced, self._book)
         paid = clock()
         result = row_batch(batch, priced, cost)
-        took("decode", len(raw.records), decoded - began)
-        took("count", len(batch.calls), counted - decoded)
         took("price", len(batch.calls), paid - shaped)
         took("rows", len(batch.calls), shaped - counted + clock() - paid)
         return result

@@ -1,8 +1,9 @@
 """Run the job in a process of its own that may die without a word: ``python -m tests.pipelines.crashing LOGS STORE``.
 
-``--die WHERE:N`` ends the process at the N-th time it comes by: ``insert`` (before an insert of rows), ``commit`` (rows are
-in, the epoch is not recorded), ``clean`` (minutes are recomputed, not yet recorded). ``--stop N`` lets
-it stop at the N-th time it asks. Prints what the store holds at the end.
+``--die WHERE:N`` ends the process at the N-th time it comes by: ``insert`` (before an insert of rows), ``recompute`` (before
+minutes, hours or days are replaced), ``commit`` (rows are in, the epoch is not recorded), ``clean`` (minutes are recomputed,
+not yet recorded). ``--stop N`` lets it stop at the N-th time it asks; ``--replay`` runs dead letters again instead. Prints what
+the store holds at the end.
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import sinks.clickhouse as clickhouse
+from pipelines.replay import replay
 from pipelines.run import Job, run
 from pipelines.state import State
+from sinks.dead_letters import living
 from sinks.reconcile import reconcile
+from sources.files import FileLimits
 
 _ROWS = ("calls", "dead_letters", "receipts", "segments")
+_ROLLUPS = ("minutes", "hours", "days")
 
 
 def start(logs: Path, store: Path, *more: str) -> subprocess.Popen[str]:
@@ -67,30 +72,36 @@ def main() -> None:
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--epoch-bytes", type=int, default=200_000)
     parser.add_argument("--insert-rows", type=int, default=150)
+    parser.add_argument("--max-record-bytes", type=int, default=FileLimits.max_record_bytes)
+    parser.add_argument("--replay", action="store_true")
     given = parser.parse_args()
     where, _, number = given.die.partition(":")
     if where == "insert":
         _dying(clickhouse.Store, "insert", int(number), lambda _, table, rows: rows.num_rows > 0 and table in _ROWS)
+    elif where == "recompute":
+        _dying(clickhouse.Store, "command", int(number), lambda _, sql: any(f"`.`{table}` (" in sql for table in _ROLLUPS))
     elif where:
         _dying(State, {"commit": "done", "clean": "clean"}[where], int(number))
     address = clickhouse.StoreAddress(folder=given.store)
-    settings = clickhouse.StoreSettings(address, insert_rows=given.insert_rows)
+    settings = clickhouse.StoreSettings(address, insert_rows=20_000 if given.replay else given.insert_rows)
     asked = [0]
 
     def stop() -> bool:
         asked[0] += 1
         return 0 < given.stop <= asked[0]
 
-    paths = sorted(given.logs.glob("calls-*"))
-    job = Job(paths, settings, epoch_bytes=given.epoch_bytes, workers=given.workers, again=given.again)
-    counts = run(job, stop)
+    limits, paths = FileLimits(max_record_bytes=given.max_record_bytes), sorted(given.logs.glob("calls-*"))
+    job = Job(paths, settings, limits, epoch_bytes=given.epoch_bytes, workers=given.workers, again=given.again)
+    if given.replay:
+        replay(job)
+    ended = "done" if given.replay else run(job, stop).state
     store = clickhouse.connect(address)
-    print(counts.state, [c.name for c in reconcile(store).checks if not c.holds])
-    for table in ("minutes", "hours", "days"):
+    print(ended, [c.name for c in reconcile(store).checks if not c.holds])
+    for table in _ROLLUPS:
         print(store.rows(f"SELECT * EXCEPT (version, duration_ms) FROM {store.table(table)} FINAL WHERE calls != 0 ORDER BY ALL"))
     print(store.rows(f"SELECT count(), sum(cost) FROM {store.table('calls')} FINAL"))
     print(store.rows(f"SELECT outcome, count() FROM {store.table('receipts')} FINAL GROUP BY outcome ORDER BY outcome"))
-    print(store.rows(f"SELECT reason, count() FROM {store.table('dead_letters')} FINAL GROUP BY reason ORDER BY reason"))
+    print(store.rows(f"SELECT reason, count() FROM {living(store)} GROUP BY reason ORDER BY reason"))
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def test_reconcile_holds_then_finds_and_repairs(place: Path) -> None:
         (["run", "--from", "log.jsonl", "--to", "ftp://x"], 2, "store.to = 'ftp://x' in the command line: must be chdb://"),
         (["run", "--from", "log.jsonl", "--source-batch-records", "0"], 2, "source.batch_records"),
         (["run", "--form", "log.jsonl"], 2, "No such option '--form'"),
-        (["summary", "--to", "chdb://empty"], 4, "no llm-finops tables here"),
+        (["summary", "--to", "chdb://empty"], 4, "empty: no such folder"),
         (["summary", "--to", "http://127.0.0.1:9", "--store-retries", "0"], 4, "unreachable"),
         (["summary", "--to", "chdb://log.jsonl"], 4, "log.jsonl"),
         (["generate", "--out", ".", "--hours", "-1"], 2, "hours -1.0: must be greater than 0"),

@@ -68,3 +68,25 @@ def test_workers_and_epochs_change_nothing(undisturbed: tuple[Path, str], tmp_pa
     logs, end = undisturbed
     assert job(logs, tmp_path / "two", "--workers", "2") == (0, end)
     assert job(logs, tmp_path / "whole", "--epoch-bytes", str(1 << 30)) == (0, end)
+
+
+# -- dead letters that are run again -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("where", "then"), [("insert:1", []), ("recompute:1", []), ("insert:2", []), ("insert:2", ["--replay"])])
+def test_a_replay_that_died_is_finished_by_itself_or_by_a_run(
+    undisturbed: tuple[Path, str], tmp_path: Path, where: str, then: list[str]
+) -> None:
+    logs, end = undisturbed
+    store = tmp_path / "store"
+    _, before = job(logs, store, "--max-record-bytes", "3000")  # what is longer becomes a dead letter
+    assert before.startswith("done []\n")
+    assert job(logs, store, "--replay", "--die", where)[0] == 9
+    _, said = job(logs, store, *then)
+    assert said.splitlines()[0] == "done []"  # whoever comes next, every law holds
+    if then:
+        assert said == end
+        return
+    # A run reads nothing new here. Rollups, sum of calls: those of before, or, once calls were in, those of the end.
+    assert said.splitlines()[1:5] == (before if where == "insert:1" else end).splitlines()[1:5]
+    assert job(logs, store, "--replay") == (0, end)

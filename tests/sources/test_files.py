@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import os
 import random
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.batch import RawBatch
-from sources.files import FileLimits, SourceError, Split, find, plan, read
+from sources.files import FileLimits, SourceError, Split, began_as, find, plan, read, read_at
+from transforms.decode.batch import record_hash
 
 SMALL = FileLimits(batch_records=3, batch_bytes=200)
 
@@ -210,3 +213,49 @@ def test_default_time_is_given_then_known_then_the_files(tmp_path: Path) -> None
     assert first.default_time == 1_700_000_000_000_000
     assert plan([path], SMALL, known={first.segment: 5})[0].default_time == 5
     assert plan([path], SMALL, default_time=9, known={first.segment: 5})[0].default_time == 9
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd.compress])
+def test_reading_at_positions_gives_just_those_records(tmp_path: Path, pack: Any) -> None:
+    rng = random.Random(8)
+    lines = [bytes(rng.choices(b"abc", k=rng.randrange(1, 400))) for _ in range(2000)]
+    starts = list(accumulate((len(line) + 1 for line in lines), initial=0))
+    path = tmp_path / "log"
+    path.write_bytes(pack(b"\n".join(lines)))
+    limits = FileLimits(split_bytes=70_000, batch_records=33, max_record_bytes=390)
+    splits = plan([path], limits)
+    for count in (0, 1, 7, 500, 2000):
+        chosen = sorted(rng.sample(range(2000), count))
+        asked = [*(starts[n] for n in chosen), starts[5] + 1, starts[-1] + 999]  # no record begins at the last two
+        found, refused = {}, set()
+        for raw in read_at(splits, asked, limits):
+            assert raw.end is None
+            found.update(zip(raw.positions, raw.records, strict=True))
+            refused |= {letter.position for letter in raw.rejects}
+        assert found == {starts[n]: lines[n] for n in chosen if len(lines[n]) <= 390}
+        assert refused == {starts[n] for n in chosen if len(lines[n]) > 390}
+
+
+def test_a_long_record_has_the_hash_it_has_when_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    record = bytes(random.Random(9).choices(b"abc", k=3_000_000))
+    path.write_bytes(record + b"\n")
+    limits = FileLimits(max_record_bytes=1000)
+    (letter,) = [letter for split in plan([path], limits) for raw in read(split, limits) for letter in raw.rejects]
+    assert letter.record_hash == record_hash(record)
+
+
+def test_a_file_is_known_again_after_it_grew_but_not_after_it_changed(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"one\ntwo\n")
+    (before,) = plan([path], FileLimits())
+    assert not began_as(before, before.segment, 8)  # it has not grown
+    path.write_bytes(b"one\ntwo\nthree\n")
+    (after,) = plan([path], FileLimits())
+    assert after.segment != before.segment
+    assert began_as(after, before.segment, 8)
+    assert not began_as(after, before.segment, 7)
+    assert not began_as(after, before.segment, 0)
+    path.write_bytes(b"one\nTWO\nthree\n")
+    (changed,) = plan([path], FileLimits())
+    assert not began_as(changed, before.segment, 8)
