@@ -59,6 +59,7 @@ docs: setup ## write what is made from the code: pages, the list of exported col
 	@$(BIN)/python -m pipelines.settings docs/configuration.md
 	@$(BIN)/python -m schemas.document docs/tables.md
 	@$(BIN)/python -m tests.sinks.contract
+	@$(BIN)/python -m deploy.grafana.overview deploy/grafana/dashboards/overview.json
 
 clean: ## remove the environments and all that was made
 	@rm -rf .venv .venv-bench build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
