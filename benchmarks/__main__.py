@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks.figures import HEADER, Figure
 from benchmarks.loops import bare_loop, check_counters, litellm_loop
+from benchmarks.serve import serve_load
 from sources.generate import GenerateSettings, generate, write
 
 AGENT_RECORDS = 15_000
@@ -157,6 +158,7 @@ def main() -> int:
         "corpus": real_corpus,
         "agents": agents,
         "second_core": second_core,
+        "serve": serve_load,
         "scaling": lambda folder: scaling(folder, [10**power for power in range(4, arguments.calls + 1)]),
     }
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)

@@ -16,7 +16,7 @@ from typing import Any, Final
 import click
 
 from pipelines.errors import CheckFailed, InputError, SettingsError, Stopped, fail
-from pipelines.sections import Settings, fields, is_secret
+from pipelines.sections import Settings, fields, is_secret, is_table
 from pipelines.settings import load, option_help
 from pipelines.show import Column, Format, Kind, Table, human_money, show, table_of
 from schemas.reasons import DEAD_LETTER_REASONS
@@ -43,7 +43,7 @@ _SECTIONS: Final = (
     "ledger",
 )
 _MINUTES: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M"]
-_FLAGS: Final = {"source.from": "--from", "store.to": "--to"}
+_FLAGS: Final = {"source.from": "--from", "store.to": "--to", "serve.host": "--host", "serve.port": "--port"}
 
 
 def flag(key: str) -> str:
@@ -53,7 +53,8 @@ def flag(key: str) -> str:
 
 def takes_settings(*sections: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command the options of these sections, and pass what they add up to as ``settings``."""
-    keys = [key for key, field in fields().items() if key.partition(".")[0] in sections and not is_secret(field)]
+    shown = {key: field for key, field in fields().items() if not is_secret(field) and not is_table(field)}
+    keys = [key for key in shown if key.partition(".")[0] in sections]
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(config: Path | None, **given: Any) -> Any:
@@ -311,6 +312,18 @@ def migrate(settings: Settings, fmt: str) -> None:
     done = bring(store_settings(settings).open())
     columns = [Column("store"), Column("found", Kind.COUNT, "version found"), Column("now", Kind.COUNT, "version now")]
     show(Table(columns, [[settings.store.to, done.found, done.now]], "Migrated", single=True), fmt)
+
+
+@cli.command()
+@takes_settings("store", "serve")
+def serve(settings: Settings) -> None:
+    """Own an embedded store and answer for it over ClickHouse's HTTP interface, to Grafana, clients and other runs.
+
+    Users, and how to connect: docs/serve.md. Ctrl-C or SIGTERM ends it in order.
+    """
+    from pipelines.serving import serve as answer
+
+    answer(settings)
 
 
 @cli.command()

@@ -27,6 +27,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipelines.job import RowsOfWorkers, build
+from pipelines.serving import answering
 from pipelines.state import State
 from pipelines.workers import Workers, WorkSettings
 from schemas.tables import PRICE_RUNS, PRICES, RUNS
@@ -120,7 +121,8 @@ def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Counts:
         sinks.clickhouse.StoreError: the store refuses, is full or unreachable, or another run holds it.
     """
     began = time.monotonic()
-    with State(job.store.address, job.work, job.wait_s) if not job.runner else nullcontext() as state:
+    held = State(job.store.address, job.work, job.wait_s) if not job.runner else nullcontext()
+    with held as state, answering(job.store.address):
         store = job.store.open()
         migrate(store)
         if state is not None and (dirty := state.dirty()):

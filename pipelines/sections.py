@@ -11,7 +11,17 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 PREFIX: Final = "LLM_FINOPS_"
@@ -27,9 +37,10 @@ Runners = Literal["local", "PrismRunner", "FlinkRunner", "PortableRunner", "Data
 
 @dataclass(frozen=True)
 class _Allowed:
-    """What a value may be, in words; for types that do not say it by themselves."""
+    """What a value may be, in words; for types that do not say it by themselves. ``shown``: no error hides it."""
 
     words: str
+    shown: bool = True
 
 
 def _one_is_a_list(value: object) -> object:
@@ -181,6 +192,62 @@ class Runner(Section):
     )
 
 
+class ServeUser(Section):
+    """A user of ``llm-finops serve``, as the configuration names it."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[^:\s]+$")
+    role: Literal["reader", "writer"]
+    password_env: str = Field(default="", pattern=r"^([A-Za-z_]\w*)?$")
+    password_sha256: str = Field(default="", pattern=r"^([0-9a-fA-F]{64})?$", repr=False)
+    tenants: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> ServeUser:
+        if bool(self.password_env) == bool(self.password_sha256):
+            raise ValueError(f"{self.name} needs one of password_env and password_sha256")
+        if self.password_env.startswith(PREFIX):
+            raise ValueError(f"{self.name}: variables {PREFIX}… are settings; choose another for its password")
+        if "tenants" in self.model_fields_set and not self.tenants:
+            raise ValueError(f"{self.name}: name the tenants, or leave them out for all")
+        if self.tenants and self.role != "reader":
+            raise ValueError(f"{self.name}: only a reader is held to tenants")
+        return self
+
+
+def _distinct(users: tuple[ServeUser, ...]) -> tuple[ServeUser, ...]:
+    if len({user.name for user in users}) != len(users):
+        raise ValueError("two users have one name")
+    return users
+
+
+Users = Annotated[
+    tuple[ServeUser, ...],
+    AfterValidator(_distinct),
+    _Allowed("a list of users, see [serve.md](serve.md)", shown=False),
+]
+
+
+class Serve(Section):
+    """Who `llm-finops serve` lets in, and how much a query of a reader may use."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255, description="Address to listen on.")
+    port: Whole = Field(default=8123, ge=0, le=65_535, description="Port to listen on; 0: any that is free.")
+    users: Users = Field(default=(), description="Who may log in, with which role.")
+    max_seconds: Whole = Field(default=60, ge=1, le=86_400, description="How long a query of a reader may take.")
+    max_memory: Size = Field(
+        default=ByteSize(2 << 30), ge=1 << 20, le=1 << 40, description="Memory that a query of a reader may use."
+    )
+    max_result_rows: Whole = Field(default=10_000_000, ge=1, le=10**12, description="Rows of one result, at most.")
+    max_result_bytes: Size = Field(
+        default=ByteSize(1 << 30), ge=1 << 10, le=1 << 40, description="Size of one result in memory, at most."
+    )
+    max_queries: Whole = Field(default=8, ge=1, le=1000, description="Queries of readers at once, and of writers; more wait.")
+    max_body_bytes: Size = Field(default=ByteSize(512 << 20), ge=1 << 20, le=1 << 36, description="Size of one insert, at most.")
+    stop_seconds: Whole = Field(
+        default=10, ge=0, le=3600, description="How long queries may go on once the server is told to stop."
+    )
+
+
 class Settings(Section):
     """All settings; see ``load``."""
 
@@ -192,6 +259,7 @@ class Settings(Section):
     owners: Owners = Owners()
     windows: Windows = Windows()
     runner: Runner = Runner()
+    serve: Serve = Serve()
 
 
 def fields() -> dict[str, FieldInfo]:
@@ -236,18 +304,35 @@ def types(annotation: Any, marks: tuple[Any, ...]) -> Iterator[tuple[Any, tuple[
 def allowed(field: FieldInfo) -> str:
     """What a value may be, in words."""
     kind, marks = next(types(field.annotation, tuple(field.metadata)))
-    for mark in marks:
-        if isinstance(mark, _Allowed):
-            return mark.words
+    if words := _words(field):
+        return words.words
     if kind is bool:
         return "true or false"
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(get_args(kind))
+    if kind is str:
+        return "a text"
     low = next(mark.ge for mark in marks if hasattr(mark, "ge"))
     high = next(mark.le for mark in marks if hasattr(mark, "le"))
     if kind is ByteSize:
         return f"a size from {_size(low)} to {_size(high)}"
     return f"a whole number from {low:,} to {high:,}"
+
+
+def is_shown(field: FieldInfo) -> bool:
+    """Its value may be in an error: it holds no secret, nor the hash of one."""
+    words = _words(field)
+    return not is_secret(field) and (words is None or words.shown)
+
+
+def is_table(field: FieldInfo) -> bool:
+    """It is a list of tables, which has its place in the file (or a variable, as JSON) and not on a command line."""
+    return field.annotation is not None and "ServeUser" in str(field.annotation)
+
+
+def _words(field: FieldInfo) -> _Allowed | None:
+    _, marks = next(types(field.annotation, tuple(field.metadata)))
+    return next((mark for mark in marks if isinstance(mark, _Allowed)), None)
 
 
 def default_text(field: FieldInfo) -> str:

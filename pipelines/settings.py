@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple, get_origin
 from pydantic import ValidationError
 
 from pipelines.errors import EXIT_CODES, SettingsError
-from pipelines.sections import PREFIX, Settings, allowed, default_text, fields, is_secret, section_of, types, variable
+from pipelines.sections import PREFIX, Settings, allowed, default_text, fields, is_secret, is_shown, section_of, types, variable
 
 FILE_NAME: Final = "llm-finops.toml"
 CONFIG_VARIABLE: Final = "LLM_FINOPS_CONFIG"
@@ -185,11 +185,13 @@ def _validate(given: Mapping[str, _Given]) -> Settings:
         return Settings.model_validate(nested)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        section, name = map(str, problem["loc"][:2])
+        section, name, *inside = map(str, problem["loc"])
         key = f"{section}.{name}"
         field, value = fields()[key], given[key]
-        shown = "" if is_secret(field) else f" = {_masked(value.value)}"
-        reason = f" ({problem['msg'].removeprefix('Value error, ')})" if problem["type"] == "value_error" else ""
+        shown = f" = {_masked(value.value)}" if is_shown(field) else ""
+        message = problem["msg"].removeprefix("Value error, ")
+        told = ": ".join([".".join(inside), message]) if inside else message
+        reason = f" ({told})" if inside or problem["type"] == "value_error" else ""
         raise SettingsError(f"{key}{shown} in {value.origin}: must be {allowed(field)}{reason}") from None
 
 

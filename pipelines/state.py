@@ -15,13 +15,10 @@ import errno
 import hashlib
 import json
 import os
-import shlex
 import sqlite3
-import sys
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple
@@ -29,6 +26,7 @@ from typing import Final, NamedTuple
 import fasteners
 
 from sinks.clickhouse import StoreAddress, StoreError
+from sinks.owner import myself, words
 from sources.files import Split
 
 Ends = Mapping[tuple[str, bytes, int], int]
@@ -85,7 +83,7 @@ class State:
         if not held:
             raise StoreError(f"{address}: {holder(address) or 'held by another process'}")
         try:
-            self._holder.write_text(json.dumps(_myself()), encoding="utf-8")
+            self._holder.write_text(json.dumps(myself()), encoding="utf-8")
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             self._threads = threading.Lock()
             (found,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -187,15 +185,9 @@ def holder(address: StoreAddress) -> str | None:
     """Who holds the state of a store, in words; None if nobody says so."""
     try:
         who = json.loads(state_path(address).with_suffix(".holder.json").read_text(encoding="utf-8"))
-        return f"held by process {who['pid']} on {who['host']} since {who['since']}: {who['command']}"
+        return words(who)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _myself() -> dict[str, object]:
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return {"pid": os.getpid(), "host": os.uname().nodename, "since": since, "command": command[:200]}
 
 
 def _stands(done: _Done, split: Split, ends: Ends) -> bool:

@@ -29,15 +29,7 @@ def open_store(settings: Settings) -> Store:
     """
     chosen = store_settings(settings)
     refuse_missing(chosen.address)
-    try:
-        store = chosen.open()
-    except StoreError as error:
-        from pipelines.state import holder
-
-        who = holder(chosen.address) if chosen.address.embedded else None
-        if who is None:
-            raise
-        raise StoreError(f"{chosen.address}: {who}") from error
+    store = chosen.open()
     require_current(store)
     return store
 
@@ -59,6 +51,8 @@ def probe_store(settings: Settings) -> str:
         sinks.clickhouse.StoreError: unreachable, refused, or its tables are newer than this software.
     """
     chosen = store_settings(settings)
+    if chosen.address.embedded and not Path(chosen.address.folder).exists():
+        return f"{chosen.address}: not there yet, a run makes it"
     store = replace(chosen, retry=Retry(attempts=1)).open()
     found = stored_version(store)
     refuse_newer(store, found)

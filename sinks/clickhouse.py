@@ -14,8 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -24,6 +23,8 @@ import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 from urllib3.exceptions import HTTPError
+
+from sinks import owner
 
 DATABASE: Final = "llm_finops"
 INSERT_ROWS: Final = 20_000
@@ -159,7 +160,7 @@ class Store:
         Raises:
             StoreError: refused, unreachable, or broken off in the middle; what came before is then not the whole.
         """
-        blocks = _embedded_stream(self.address, sql) if self.address.embedded else self._server_stream(sql)
+        blocks = _embedded_stream(self.address, sql) if owner.owned(self.address.folder) else self._server_stream(sql)
         while True:
             try:
                 block = next(blocks, None)
@@ -277,6 +278,8 @@ _embedded_lock = threading.Lock()
 def connect(address: StoreAddress, retry: Retry | None = None, timeout_s: int = 300) -> Store:
     """Open a store. The embedded engine is opened once per process and folder, and shared.
 
+    Where another process owns the folder and answers for it, as ``serve`` does, the store goes through that process.
+
     Raises:
         StoreError: unreachable, refused, or the folder cannot be made or is in use.
     """
@@ -287,7 +290,7 @@ def connect(address: StoreAddress, retry: Retry | None = None, timeout_s: int = 
     with _embedded_lock:
         store = _embedded.get(address)
         if store is None:
-            store = _embedded[address] = Store(address, _embedded_client(address), retry)
+            store = _embedded[address] = Store(address, _embedded_client(address, timeout_s, retry), retry)
         return store
 
 
@@ -295,8 +298,10 @@ def disconnect(address: StoreAddress) -> None:
     """Close the shared embedded engine of ``address``, so that another folder or process can open one."""
     with _embedded_lock:
         store = _embedded.pop(address, None)
-    if store is not None:
-        store.close()
+        if store is not None:
+            store.close()
+            if owner.owned(address.folder):
+                owner.release(address.folder)
 
 
 def _server_client(address: StoreAddress, password: str, timeout_s: int, retry: Retry) -> Client:
@@ -318,11 +323,27 @@ def _server_client(address: StoreAddress, password: str, timeout_s: int, retry: 
     raise AssertionError("a retry allows at least one attempt")
 
 
-def _embedded_client(address: StoreAddress) -> Client:
+def _embedded_client(address: StoreAddress, timeout_s: int, retry: Retry) -> Client:
     try:
-        Path(address.folder).mkdir(parents=True, exist_ok=True)
-        if not os.access(address.folder, os.W_OK):  # the engine would say so in many lines of its own
-            raise StoreError(f"{address}: the store's folder must be writable")
+        other = owner.take(address.folder)
+    except OSError as error:
+        raise StoreError(f"{address}: {error.strerror}; the store's folder must be writable") from error
+    if other is not None:
+        if not other.port:
+            raise StoreError(f"{address}: {other.who}")
+        door = replace(address, folder="", host="127.0.0.1", port=other.port, user=other.user)
+        return _server_client(door, other.password, timeout_s, retry)
+    try:
+        return _engine(address)
+    except BaseException:
+        owner.release(address.folder)
+        raise
+
+
+def _engine(address: StoreAddress) -> Client:
+    if not os.access(address.folder, os.W_OK):  # the engine would say so in many lines of its own
+        raise StoreError(f"{address}: the store's folder must be writable")
+    try:
         return clickhouse_connect.get_client(dsn=f"chdb://{address.folder}")
     except ImportError as error:
         raise StoreError("the embedded store needs the chdb extra: pip install 'llm-finops[chdb]'") from error
