@@ -90,7 +90,7 @@ def cli() -> None:
 
 
 @cli.command()
-@takes_settings("source", "store", "decode", "count", "price", "owners", "windows", "runner")
+@takes_settings("source", "store", "decode", "count", "price", "owners", "windows", "runner", "retention")
 @_FORMAT
 @click.option("--again", is_flag=True, help="Read also what was read before.")
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -120,6 +120,14 @@ def run(settings: Settings, fmt: str, again: bool, quiet: bool, paths: tuple[str
     ]
     row = {**counts, "store": settings.store.to}
     note = f"next: llm-finops summary --to {shlex.quote(settings.store.to)}"
+    if counts["expired"]:
+        columns.append(Column("expired", Kind.COUNT, "of these too old to keep"))
+        click.echo(
+            f"{counts['expired']:,} calls are older than calls are kept (retention.calls = {settings.retention.calls}):"
+            " they are ignored, and their minutes stay as they are",
+            err=True,
+        )
+    _say_retention(counts["retention"])
     if counts["state"] == "stopped":
         columns.append(Column("left_bytes", Kind.BYTES, "left to read"))
         show(table_of([row], columns, "Stopped", "next: the same command again goes on from here", single=True), fmt)
@@ -127,6 +135,13 @@ def run(settings: Settings, fmt: str, again: bool, quiet: bool, paths: tuple[str
     if counts["known_files"] and not counts["records"]:
         note = "nothing new; --again reads everything once more"
     show(table_of([row], columns, "Done", note, single=True), fmt)
+
+
+def _say_retention(changed: Sequence[dict[str, Any]]) -> None:
+    """What is kept for another time than before; a new store tells nothing that is the default."""
+    for one in changed:
+        before, days = (f"{days:,} days" if days else "good" for days in (one["before"], one["days"]))
+        click.echo(f"{one['table']} are kept for {days} now, before for {before}", err=True)
 
 
 def _run(settings: Settings, paths: Sequence[str], quiet: bool, again: bool) -> dict[str, Any]:
@@ -302,14 +317,17 @@ def replay_dead(settings: Settings, fmt: str, reasons: tuple[str, ...], dry_run:
 
 
 @cli.command()
-@takes_settings("store")
+@takes_settings("store", "retention")
 @_FORMAT
 def migrate(settings: Settings, fmt: str) -> None:
-    """Create or upgrade the tables of a store."""
-    from pipelines.stores import store_settings
+    """Create or upgrade the tables of a store, and keep their rows as long as [retention] says."""
+    from pipelines.stores import retention_of, store_settings
+    from sinks.retention import keep
     from sinks.schema import migrate as bring
 
-    done = bring(store_settings(settings).open())
+    store = store_settings(settings).open()
+    done = bring(store)
+    _say_retention([asdict(one) for one in keep(store, retention_of(settings))])
     columns = [Column("store"), Column("found", Kind.COUNT, "version found"), Column("now", Kind.COUNT, "version now")]
     show(Table(columns, [[settings.store.to, done.found, done.now]], "Migrated", single=True), fmt)
 
@@ -327,7 +345,7 @@ def serve(settings: Settings) -> None:
 
 
 @cli.command()
-@takes_settings("source", "store", "decode", "count", "price", "owners", "windows", "runner")
+@takes_settings("source", "store", "decode", "count", "price", "owners", "windows", "runner", "retention")
 @_FORMAT
 def doctor(settings: Settings, fmt: str) -> None:
     """Say what is installed, reachable, configured and missing. Exits 1 if something needed is not right."""
@@ -466,6 +484,59 @@ def apply(settings: Settings, fmt: str, dry_run: bool, since: datetime | None, b
         else:
             found = tagging.apply(store, rules, over, settings.runner.wait_seconds, progress)
     show(tagging.moves_table(found, not dry_run, fmt), fmt)
+
+
+@cli.command()
+@takes_settings("store")
+@_FORMAT
+@click.option("--user", metavar="ID", help="The end user, as logs name it; - reads it from standard input.")
+@click.option("--tenant", metavar="NAME", help="The whole tenant; with --user, only that user of this tenant.")
+@click.option("--labels", is_flag=True, help="Also rename teams, apps, templates and the like that name the user.")
+@click.option("--keys-destroyed", is_flag=True, help="Keys that are not given are gone: who was hashed with them is nobody.")
+@click.option("--dry-run", is_flag=True, help="Only show where it is found.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def forget(
+    settings: Settings,
+    fmt: str,
+    user: str | None,
+    tenant: str | None,
+    labels: bool,
+    keys_destroyed: bool,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Anonymise a user, or delete a tenant, everywhere in the store, and prove it.
+
+    A user's calls keep their cost, so every sum stays as it is. Looks into every column of text before and after; exits 1 if
+    something is left. Killed, it is finished by running it again. Logs, backups and other copies are not touched.
+    """
+    from pipelines import forget as forgetting
+    from pipelines.stores import open_store
+
+    if user == "-":
+        user = sys.stdin.readline().rstrip("\r\n")
+    named = [name for name in (user, tenant) if name is not None]
+    if not named or not all(name.strip() for name in named):
+        raise SettingsError("name whom to forget: --user ID, --tenant NAME, or both")
+    if max(map(len, named)) > 256:  # decoders keep no longer ones
+        raise SettingsError("an id is longer than 256 characters, at which it was cut when it was read: give the first 256")
+    if labels and not user:
+        raise SettingsError("--labels is for a user; the labels of a tenant go with its rows")
+    store = open_store(settings)
+    person = forgetting.person_of(settings, user or "", tenant or "")
+    if dry_run or not yes:
+        found = forgetting.look(store, person, keys_destroyed)
+        show(forgetting.outcome_table(found, False, fmt), fmt)
+        if dry_run:
+            return
+        if not sys.stdin.isatty():
+            raise SettingsError("nothing was done: add --yes to forget without being asked")
+        click.confirm("This cannot be undone. Forget?", abort=True, err=True)
+    done = forgetting.forget(store, person, labels, keys_destroyed, settings.runner.wait_seconds)
+    show(forgetting.outcome_table(done, True, fmt), fmt)
+    if done.left:
+        hint = "" if labels or not user else "; --labels renames labels that hold the id"
+        raise CheckFailed(forgetting.left_over(done.left) + hint)
 
 
 def main() -> None:

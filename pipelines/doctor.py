@@ -23,7 +23,7 @@ from typing import Final
 from packaging.requirements import Requirement
 
 from pipelines.errors import LlmFinopsError, one_line
-from pipelines.sections import HASH_KEY_VARIABLE, Settings
+from pipelines.sections import HASH_KEY_VARIABLE, Settings, variable
 from pipelines.show import Column, Table, human_bytes
 
 DISTRIBUTION: Final = "llm-finops"
@@ -68,6 +68,7 @@ def examine(settings: Settings, probe_store: StoreProbe) -> list[Finding]:
         ("tokenizer", lambda: [tokenizer_tables()]),
         ("prices", lambda: [price_book(settings)]),
         ("hash key", lambda: [hash_key(settings)]),
+        ("user keys", lambda: [user_keys(settings)]),
         ("input", lambda: inputs(settings)),
         ("disk", lambda: disks(settings)),
         ("store", lambda: [store(settings, probe_store)]),
@@ -179,6 +180,17 @@ def hash_key(settings: Settings) -> Finding:
         return Finding("hash key", Status.OK, f"set by {HASH_KEY_VARIABLE}")
     detail = "none: hashes of texts use a public key, so who reads them can test guesses"
     return Finding("hash key", Status.WARN, detail, f"set {HASH_KEY_VARIABLE} to 16 to 64 secret bytes, for good")
+
+
+def user_keys(settings: Settings) -> Finding:
+    """End users are hashed with keys of their own, which can be replaced."""
+    keys = settings.privacy.keys
+    if not keys:
+        detail = "none: end users are hashed with the hash key, which cannot be replaced"
+        return Finding("user keys", Status.ABSENT, detail, f"set {variable('privacy.pseudonym_keys')} before the first run")
+    since = datetime.fromtimestamp(keys[-1][0] / 1e6, UTC)
+    latest = f", the latest since {since:%Y-%m-%d}" if keys[-1][0] else ""
+    return Finding("user keys", Status.OK, f"{len(keys)} for end users{latest}")
 
 
 def inputs(settings: Settings) -> list[Finding]:

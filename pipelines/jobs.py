@@ -7,11 +7,12 @@ from pathlib import Path
 
 from pipelines.run import Job
 from pipelines.sections import Settings
-from pipelines.stores import store_settings
+from pipelines.stores import retention_of, store_settings
 from sources.files import FileLimits
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
 from transforms.own import read_rules
+from transforms.people import People
 
 
 def job_of(settings: Settings, paths: Sequence[Path], again: bool = False) -> Job:
@@ -39,5 +40,7 @@ def job_of(settings: Settings, paths: Sequence[Path], again: bool = False) -> Jo
         epoch_bytes=settings.runner.epoch_bytes,
         workers=settings.runner.workers,
         again=again,
+        retention=retention_of(settings),
+        people=People(settings.privacy.keys),
         wait_s=settings.runner.wait_seconds,
     )

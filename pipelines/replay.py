@@ -109,7 +109,7 @@ class _Replay:
     _bytes: int = 0
 
     def __post_init__(self) -> None:
-        self._work = CallWork(self.job.decode, self.job.count, self.job.books, self.job.owners)
+        self._work = CallWork(self.job.decode, self.job.count, self.job.books, self.job.owners, self.job.people)
         self._known = known_times(self.store)
         self._files = _Files(self.job, self.store, self._known)
 

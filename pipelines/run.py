@@ -12,9 +12,9 @@ import hashlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from importlib.metadata import version
@@ -34,7 +34,9 @@ from schemas.tables import PRICE_RUNS, PRICES, RUNS
 from schemas.telemetry import TALLY, Stage
 from sinks.clickhouse import Store, StoreSettings
 from sinks.dead_letters import finish_replay
+from sinks.forget import remember
 from sinks.recompute import recompute
+from sinks.retention import DEFAULTS, Changed, Retention, keep
 from sinks.schema import migrate
 from sinks.steps import TOUCHED, RowsToMinutes, RowsToStore
 from sources.files import FileLimits, Split, plan
@@ -42,6 +44,7 @@ from sources.steps import READING, ReadFiles, Reading
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
 from transforms.own import NO_RULES, Rule
+from transforms.people import NOBODY, People, key_mark
 from transforms.price import book_rows, load_book
 from transforms.steps import CallsToRows
 from transforms.work import GC_THRESHOLDS, LIVE_PRICE_RUN
@@ -74,10 +77,12 @@ class Job:
     workers: int = 1
     again: bool = False
     wait_s: float = 0
+    retention: Retention = DEFAULTS
+    people: People = NOBODY
 
     @property
     def work(self) -> bytes:
-        """Stands for the settings that decide which call a record becomes."""
+        """Stands for the settings that decide which call a record becomes; keys of end users are none of them."""
         said = repr((self.decode.tenant, hashlib.sha256(self.count.hash_key).hexdigest()))
         return hashlib.sha256(said.encode()).digest()[:16]
 
@@ -87,7 +92,8 @@ class Counts:
     """What a run did. ``seconds``: from the first batch to the last write; ``startup_seconds``: before the first batch.
 
     ``state``: ``done``, or ``stopped`` if it was asked to before ``left_bytes`` of its input were read. ``known_files``
-    were read by an earlier run. ``workers``: processes that read and priced.
+    were read by an earlier run. ``workers``: processes that read and priced. ``expired`` calls, among the ``ignored``, are older
+    than calls are kept. ``retention`` is what changed in how long rows are kept.
     """
 
     run_id: str
@@ -105,6 +111,8 @@ class Counts:
     known_files: int = 0
     left_bytes: int = 0
     workers: int = 1
+    expired: int = 0
+    retention: tuple[Changed, ...] = ()
 
     @property
     def calls_per_second(self) -> float:
@@ -127,6 +135,10 @@ def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Counts:
         migrate(store)
         if state is not None and (dirty := state.dirty()):
             finish_replay(store, dirty)
+        changed = keep(store, job.retention)
+        people = job.people if job.people.keys else People(((0, job.count.hash_key),))
+        job = replace(job, people=replace(people, forgotten=forgotten(store)))
+        know_keys(store, (key_mark(key) for _, key in people.keys))
         splits = plan(job.paths, job.limits, job.default_time, known_times(store))
         files = len({split.path for split in splits})
         if state is not None and not job.again:
@@ -165,6 +177,8 @@ def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Counts:
         files - len({split.path for split in splits}),
         sum(split.expected for split in left),
         workers,
+        TALLY.expired,
+        tuple(changed),
     )
 
 
@@ -174,6 +188,21 @@ def known_times(store: Store) -> dict[bytes, int]:
         f"SELECT segment, toUnixTimestamp64Micro(min(default_time)) FROM {store.table('segments')} GROUP BY segment"
     )
     return {segment: int(micros) for segment, micros in rows}
+
+
+def forgotten(store: Store) -> tuple[tuple[bytes, int], ...]:
+    """Marks of who was forgotten, and when (UTC microseconds)."""
+    rows = store.rows(
+        f"SELECT mark, toUnixTimestamp64Milli(max(marked_at)) * 1000 FROM {store.table('marks')} WHERE kind != 'key'"
+        " GROUP BY mark ORDER BY mark"
+    )
+    return tuple((mark, int(micros)) for mark, micros in rows)
+
+
+def know_keys(store: Store, marks: Iterable[bytes]) -> None:
+    """Remember by their marks which keys end users are hashed with, so that nobody is looked for with the wrong ones."""
+    known = {mark for (mark,) in store.rows(f"SELECT mark FROM {store.table('marks')} WHERE kind = 'key'")}
+    remember(store, "key", set(marks) - known)
 
 
 def publish_book(store: Store, books: tuple[Path, ...]) -> None:
@@ -203,7 +232,7 @@ def _windowed(job: Job, splits: Sequence[Split]) -> Graph:
         raw = pipeline | "ReadFiles" >> ReadFiles(splits, job.limits)
         minutes = build(
             raw,
-            CallsToRows(job.decode, job.count, job.books, job.owners),
+            CallsToRows(job.decode, job.count, job.books, job.owners, job.people),
             RowsToMinutes(job.store, job.early_s, job.lateness_s),
         )
         return minutes | "CountMinutes" >> beam.Map(_tally_minute)
@@ -220,7 +249,7 @@ def _in_epochs(
     end. Both are proved by the state: a minute is dirty until then.
     """
     keeper = uuid.uuid4().hex
-    known = WorkSettings(job.limits, job.decode, job.count, job.books, job.owners)
+    known = WorkSettings(job.limits, job.decode, job.count, job.books, job.owners, job.people)
     pool = Workers(workers, known, splits) if workers > 1 else None
     with pool or nullcontext():
         for first, last in epochs(splits, job.epoch_bytes):
@@ -252,7 +281,7 @@ def _epoch(job: Job, splits: Sequence[Split], pool: Workers | None, keeper: str)
     def graph(pipeline: beam.Pipeline) -> object:
         if pool is None:
             raw = pipeline | "ReadFiles" >> ReadFiles(splits, job.limits, keeper)
-            rows = raw | "CallsToRows" >> CallsToRows(job.decode, job.count, job.books, job.owners)
+            rows = raw | "CallsToRows" >> CallsToRows(job.decode, job.count, job.books, job.owners, job.people)
         else:
             rows = pipeline | "RowsOfWorkers" >> RowsOfWorkers(pool, splits, READING[keeper])
         return rows | "RowsToStore" >> RowsToStore(job.store, keeper)

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
@@ -20,6 +22,8 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic.fields import FieldInfo
@@ -75,6 +79,26 @@ def _hash_key(value: SecretStr) -> SecretStr:
     return value
 
 
+def _dated_keys(text: str) -> tuple[tuple[int, bytes], ...]:
+    """``KEY`` or ``DATE=KEY`` between commas or spaces, in order of time."""
+    found: dict[int, bytes] = {}
+    for item in re.split(r"[\s,]+", text.strip()):
+        dated = re.fullmatch(r"(\d{4}-\d\d-\d\d)=(.*)", item)
+        at = int(datetime.fromisoformat(dated[1]).replace(tzinfo=UTC).timestamp()) * 1_000_000 if dated else 0
+        key = (dated[2] if dated else item).encode()
+        if not 16 <= len(key) <= 64:
+            raise ValueError("a key has 16 to 64 bytes, without commas and spaces")
+        if at in found:
+            raise ValueError("two keys hold from the same date" if dated else "only one key may be without a date")
+        found[at] = key
+    return tuple(sorted(found.items()))
+
+
+def _pseudonym_keys(value: SecretStr) -> SecretStr:
+    _dated_keys(value.get_secret_value())
+    return value
+
+
 Texts = Annotated[tuple[str, ...], BeforeValidator(_one_is_a_list), _Allowed("a list of texts")]
 Paths = Annotated[tuple[Path, ...], BeforeValidator(_one_is_a_list), _Allowed("a list of folders")]
 Files = Annotated[tuple[Path, ...], BeforeValidator(_one_is_a_list), _Allowed("a list of files")]
@@ -83,6 +107,8 @@ Size = Annotated[ByteSize, BeforeValidator(_no_bool)]
 Time = Annotated[AwareDatetime, BeforeValidator(_written_time), _Allowed("a time with its zone, such as 2025-11-20T00:00:00Z")]
 Address = Annotated[str, AfterValidator(_store_address), _Allowed("chdb://folder or http[s]://[user@]host[:port][/database]")]
 Key = Annotated[SecretStr, AfterValidator(_hash_key), _Allowed("a secret of 16 to 64 bytes")]
+
+Keys = Annotated[SecretStr, AfterValidator(_pseudonym_keys), _Allowed("KEY, or KEY,DATE=KEY,… with keys of 16 to 64 bytes")]
 
 
 class Section(BaseModel):
@@ -248,6 +274,45 @@ class Serve(Section):
     )
 
 
+
+Days = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=3650)]
+
+
+class Retention(Section):
+    """For how many days rows are kept, by table, after the day they belong to; 0: for good."""
+
+    calls: Days = Field(default=0, description="Calls, by their event time. Minutes older than this are closed.")
+    receipts: Days = Field(default=90, description="Receipts, by when they were written.")
+    dead_letters: Days = Field(default=90, description="Dead letters, by when they were written.")
+    minutes: Days = Field(default=0, description="Sums by minute; no shorter than calls.")
+    hours: Days = Field(default=0, description="Sums by hour; no shorter than minutes.")
+    days: Days = Field(default=0, description="Sums by day; no shorter than hours.")
+    runs: Days = Field(default=400, description="What runs read, by their start.")
+
+    @field_validator("minutes", "hours", "days")
+    @classmethod
+    def _no_shorter(cls, value: int, info: ValidationInfo) -> int:
+        below = {"minutes": "calls", "hours": "minutes", "days": "hours"}[str(info.field_name)]
+        days = info.data.get(below, 0)
+        if value and (not days or value < days):
+            raise ValueError(f"{below} are kept {f'{days:,} days' if days else 'for good'}, and what is made of them no shorter")
+        return value
+
+
+class Privacy(Section):
+    """How people are kept out of the store."""
+
+    pseudonym_keys: Keys | None = Field(
+        default=None,
+        description="Keys of the hashes that stand in for end users: one, or several with the date from which each holds.",
+    )
+
+    @property
+    def keys(self) -> tuple[tuple[int, bytes], ...]:
+        """Each key with its first instant in UTC microseconds; the first one stands for all time before it, too."""
+        return _dated_keys(self.pseudonym_keys.get_secret_value()) if self.pseudonym_keys else ()
+
+
 class Settings(Section):
     """All settings; see ``load``."""
 
@@ -260,6 +325,8 @@ class Settings(Section):
     windows: Windows = Windows()
     runner: Runner = Runner()
     serve: Serve = Serve()
+    retention: Retention = Retention()
+    privacy: Privacy = Privacy()
 
 
 def fields() -> dict[str, FieldInfo]:
@@ -344,7 +411,7 @@ def default_text(field: FieldInfo) -> str:
         return _size(value)
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:_}" if isinstance(value, int) else str(value)
+    return f"{value:_}" if isinstance(value, int) and value >= 10_000 else str(value)
 
 
 def _size(number: Any) -> str:

@@ -56,9 +56,9 @@ def serve(settings: Settings, environ: Mapping[str, str] = os.environ, say: Call
         shown = secrets.token_urlsafe(12)
         users = [User(FIRST_USER, Role.READER, password_hash(shown))]
     limits = Limits(wanted.max_seconds, wanted.max_memory, wanted.max_result_rows, wanted.max_result_bytes)
-    asked = threading.Event()
+    asked, hurry = threading.Event(), threading.Event()
     with (
-        Stopping("queries that run may end, for some seconds", asked.set),
+        Stopping("queries that run may end, for some seconds", asked.set, hurry.set),
         serving(
             address,
             Door(users, wanted.max_queries, wanted.max_body_bytes),
@@ -67,6 +67,7 @@ def serve(settings: Settings, environ: Mapping[str, str] = os.environ, say: Call
             wanted.port,
             wanted.stop_seconds,
             say,
+            hurry,
         ) as (host, port),
     ):
         migrate(connect(address))

@@ -17,7 +17,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -144,6 +144,25 @@ class State:
                 tail = _tail(split, stop) if whole else b""
                 rows.append((self._work, split.path, split.segment, split.start, stop, stat.st_size, stat.st_mtime_ns, tail))
         self._write("INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def forget_paths(self, named: Callable[[str], bool]) -> int:
+        """Forget files whose paths are ``named``, so that no byte of them stays; how many. Those that are still there are read
+        again by the next run."""
+        with self._threads:
+            paths = self._paths(named)
+            self._db.execute("PRAGMA secure_delete = ON")
+            self._db.executemany("DELETE FROM done WHERE path = ?", [(path,) for path in paths])
+            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return len(paths)
+
+    def count_paths(self, named: Callable[[str], bool]) -> int:
+        """How many paths of files are ``named``."""
+        with self._threads:
+            return len(self._paths(named))
+
+    def _paths(self, named: Callable[[str], bool]) -> list[str]:
+        return [path for (path,) in self._db.execute("SELECT DISTINCT path FROM done") if named(path)]
 
     # -- which minutes are dirty -----------------------------------------------------------------------------------
 

@@ -12,6 +12,10 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _NOTE: Final = "what is being read is finished first, some seconds"
 
 
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
 class Stopping:
     """While the block runs, remember that somebody asked to stop::
 
@@ -19,12 +23,14 @@ class Stopping:
             run(job, stopping.asked)
 
     Raises:
-        KeyboardInterrupt: at the second signal, wherever the program is.
+        KeyboardInterrupt: at the second signal, wherever the program is, unless that was given another meaning.
     """
 
-    def __init__(self, note: str = _NOTE, then: Callable[[], None] = lambda: None) -> None:
-        """``note`` is what a person reads at the first signal, ``then`` is called at it."""
-        self._note, self._then = note, then
+    def __init__(
+        self, note: str = _NOTE, then: Callable[[], None] = lambda: None, again: Callable[[], None] = _interrupt
+    ) -> None:
+        """``note`` is what a person reads at the first signal, ``then`` is called at it, ``again`` at every later one."""
+        self._note, self._then, self._again = note, then, again
         self._asked = False
         self._before: dict[signal.Signals, Any] = {}
 
@@ -42,7 +48,8 @@ class Stopping:
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         if self._asked:
-            raise KeyboardInterrupt
+            self._again()
+            return
         self._asked = True
         self._then()
         sys.stderr.write(f"\nstopping: {self._note}; once more ends it at once\n")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pipelines.sections import Settings
 from sinks.clickhouse import Retry, Store, StoreAddress, StoreError, StoreSettings
-from sinks.schema import refuse_newer, require_current, stored_version
+from sinks.retention import FIELDS, Retention, kept
+from sinks.schema import VERSION, refuse_newer, require_current, stored_version
 
 
 def store_settings(settings: Settings) -> StoreSettings:
@@ -19,6 +20,11 @@ def store_settings(settings: Settings) -> StoreSettings:
         store.timeout_seconds,
         store.insert_rows,
     )
+
+
+def retention_of(settings: Settings) -> Retention:
+    """How long rows are kept."""
+    return Retention(**settings.retention.model_dump())
 
 
 def open_store(settings: Settings) -> Store:
@@ -58,4 +64,13 @@ def probe_store(settings: Settings) -> str:
     refuse_newer(store, found)
     engine = store.rows("SELECT version()")[0][0]
     tables = "no tables yet" if found is None else f"tables of version {found}"
-    return f"{chosen.address}: ClickHouse {engine}, {tables}"
+    return f"{chosen.address}: ClickHouse {engine}, {tables}" + (_kept(store, settings) if found == VERSION else "")
+
+
+def _kept(store: Store, settings: Settings) -> str:
+    """What is kept for how many days, and what the next run changes of that."""
+    now, wanted = kept(store), retention_of(settings)
+    days = [f"{table} {now.of(table)}" for table in FIELDS if now.of(table)]
+    changes = [f"{table} {wanted.of(table) or 'for good'}" for table in FIELDS if wanted.of(table) != now.of(table)]
+    line = f"; days kept: {', '.join(days)}, all else for good" if days else "; all kept for good"
+    return line + (f" (from the next run on: {', '.join(changes)})" if changes else "")

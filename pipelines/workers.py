@@ -30,6 +30,7 @@ from sources.files import FileLimits, Split, read
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
 from transforms.own import NO_RULES, Rule
+from transforms.people import NOBODY, People
 from transforms.work import GC_THRESHOLDS, CallWork
 
 _STOP: Final = "stop"
@@ -52,6 +53,7 @@ class WorkSettings:
     count: CountSettings
     books: tuple[Path, ...] = ()
     owners: tuple[Rule, ...] = NO_RULES
+    people: People = NOBODY
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def _start(settings: WorkSettings) -> None:
     threading.Thread(target=_die_with_the_owner, daemon=True).start()
     gc.set_threshold(*GC_THRESHOLDS)
     _settings = settings
-    _work_of_process = CallWork(settings.decode, settings.count, settings.books, settings.owners)
+    _work_of_process = CallWork(settings.decode, settings.count, settings.books, settings.owners, settings.people)
 
 
 def _die_with_the_owner() -> None:

@@ -40,8 +40,8 @@ def _section(table: Table) -> list[str]:
         facts.append(f"partition: `{table.partition_by}`")
     if table.version:
         facts.append(f"replaced by: `{table.version}`")
-    if table.ttl:
-        facts.append(f"kept: `{table.ttl}`")
+    if table.ages_by:
+        facts.append(f"kept: `retention.{table.name}` days by `{table.ages_by}`")
     rows = [f"| `{c.name}` | `{c.type}` | {c.doc} |" for c in table.columns]
     head = ["| column | type | meaning |", "| --- | --- | --- |"]
     return [f"## {table.name}", "", table.doc, "", "; ".join(facts) + ".", "", *head, *rows, ""]

@@ -20,6 +20,8 @@ IGNORED_REASONS: Final = {
     "count_tokens": "A request that only counts tokens; vendors do not bill it.",
     "control": "A request that no model answers (listing models, uploading files …).",
     "blank": "An empty line.",
+    "expired": "A call that is older than calls are kept (`retention.calls`): its minute is closed and stays as it is.",
+    "forgotten": "A call of a tenant that was forgotten.",
 }
 
 UNPRICED_REASONS: Final = {

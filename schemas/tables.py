@@ -40,7 +40,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table: its columns, its engine, and the sentences the documentation gives it."""
+    """One table: its columns, its engine, and the sentences the documentation gives it.
+
+    ``ages_by``: the time by which its rows expire, whole UTC days of it together; empty: they never do.
+    """
 
     name: str
     doc: str
@@ -49,7 +52,7 @@ class Table:
     order_by: str
     partition_by: str = ""
     version: str = ""
-    ttl: str = ""
+    ages_by: str = ""
     indexes: tuple[str, ...] = ()
 
     @property
@@ -57,8 +60,21 @@ class Table:
         """The schema of what the writer sends: every column the server does not fill itself."""
         return pa.schema([pa.field(c.name, c.arrow, nullable=c.nullable) for c in self.columns if c.arrow is not None])
 
+    def ttl(self, days: int) -> str:
+        """When a row expires that is kept for ``days``, counted from the end of its UTC day.
+
+        An hour of grace lies between the moment from which nothing is derived from a day any more (``sinks.retention``)
+        and the moment from which the engine may drop its rows.
+        """
+        return f"toStartOfDay(toDateTime({self.ages_by}, 'UTC')) + toIntervalHour({self.ttl_hours(days)})"
+
+    @staticmethod
+    def ttl_hours(days: int) -> int:
+        """Hours from the start of a day to when its rows expire."""
+        return 24 * (days + 1) + 1
+
     def ddl(self, database: str) -> str:
-        """``CREATE TABLE IF NOT EXISTS`` of this table in ``database``."""
+        """``CREATE TABLE IF NOT EXISTS`` of this table in ``database``. How long rows are kept is set by ``sinks.retention``."""
         lines = [
             f"  `{c.name}` {c.type}" + (f" DEFAULT {c.default}" if c.default else "") + f" COMMENT '{_quoted(c.doc)}'"
             for c in self.columns
@@ -71,7 +87,6 @@ class Table:
             + f"\n) ENGINE = {engine}"
             + (f"\nPARTITION BY {self.partition_by}" if self.partition_by else "")
             + f"\nORDER BY ({self.order_by})"
-            + (f"\nTTL {self.ttl}" if self.ttl else "")
             + f"\nCOMMENT '{_quoted(self.doc)}'"
         )
 
@@ -333,6 +348,7 @@ CALLS: Final = Table(
     order_by="minute, tenant, call_key",
     partition_by="toYYYYMM(minute)",
     version="version",
+    ages_by="minute",
 )
 
 RECEIPTS: Final = Table(
@@ -353,7 +369,7 @@ RECEIPTS: Final = Table(
     order_by="segment, position, item, record_hash",
     partition_by="toDate(ingested_at)",
     version="ingested_at",
-    ttl="toDateTime(ingested_at) + INTERVAL 90 DAY",
+    ages_by="ingested_at",
 )
 
 SEGMENTS: Final = Table(
@@ -399,7 +415,7 @@ DEAD_LETTERS: Final = Table(
     order_by="segment, position, item, record_hash",
     partition_by="toYYYYMM(ingested_at)",
     version="ingested_at",
-    ttl="toDateTime(ingested_at) + INTERVAL 90 DAY",
+    ages_by="ingested_at",
 )
 
 MEASURES: Final = (
@@ -437,6 +453,7 @@ def _rollup(name: str, time: str, doc: str) -> Table:
         order_by=f"tenant, {time}, " + ", ".join(c.name for c in DIMENSIONS[1:]),
         partition_by=f"toYear({time})" if time == "day" else f"toYYYYMM({time})",
         version="version",
+        ages_by=time,
     )
 
 
@@ -504,6 +521,48 @@ RUNS: Final = Table(
     ),
     order_by="run_id",
     version="ingested_at",
+    ages_by="started_at",
 )
 
-TABLES: Final = (CALLS, MINUTES, HOURS, DAYS, RECEIPTS, SEGMENTS, DEAD_LETTERS, PRICES, PRICE_RUNS, RUNS)
+RETENTION: Final = Table(
+    name="retention",
+    doc="For how many days the rows of a table are kept, and since when: the record by which closed time stays closed.",
+    written_by="run and migrate",
+    columns=(
+        _label("table", "Table."),
+        Column("days", "UInt32", None, "Days that its rows are kept; 0: for good."),
+        Column("applied_at", "DateTime64(3, 'UTC')", None, "Since when.", default="now64(3)"),
+    ),
+    order_by="table, applied_at",
+)
+
+MARKS: Final = Table(
+    name="marks",
+    doc="Marks by which records of forgotten users and tenants are recognised when they are read again; no name is in them.",
+    written_by="forget and run",
+    columns=(
+        _label(
+            "kind",
+            "user, tenant, call (it named a forgotten user), record (a dead letter); or key (users are hashed with it).",
+        ),
+        Column("mark", "FixedString(16)", pa.binary(16), "Keyed hash of a user or tenant; call key; hash of a record or key."),
+        Column("marked_at", "DateTime64(3, 'UTC')", None, "When.", default="now64(3)"),
+    ),
+    order_by="kind, mark",
+    version="marked_at",
+)
+
+TABLES: Final = (
+    CALLS,
+    MINUTES,
+    HOURS,
+    DAYS,
+    RECEIPTS,
+    SEGMENTS,
+    DEAD_LETTERS,
+    PRICES,
+    PRICE_RUNS,
+    RUNS,
+    RETENTION,
+    MARKS,
+)

@@ -23,10 +23,18 @@ class Tally:
     cost_pico: int = 0
     dead: int = 0
     ignored: int = 0
+    expired: int = 0
     total_bytes: int | None = None
     stage_ns: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     minutes: int = 0
     started_at: float | None = None  # monotonic seconds: when the first split began to be read
+
+    def refuse(self, calls: int, cost_pico: int) -> None:
+        """So many of the calls, which cost so much, were not written: they are older than calls are kept."""
+        self.calls -= calls
+        self.ignored += calls
+        self.expired += calls
+        self.cost_pico -= cost_pico
 
     def clear(self) -> None:
         """Start again from nothing."""

@@ -132,13 +132,19 @@ class Store:
         self._sleep = sleep
         self._lock = threading.RLock()
 
+    @property
+    def engine_here(self) -> bool:
+        """The engine works in this process; else a server does, or another process that owns the embedded store."""
+        return owner.owned(self.address.folder)
+
     def table(self, name: str) -> str:
         """Quoted name of one of our tables, for SQL."""
         return f"`{self.database}`.`{name}`"
 
-    def command(self, sql: str, settings: Mapping[str, Any] | None = None) -> Any:
+    def command(self, sql: str, settings: Mapping[str, Any] | None = None, parameters: Mapping[str, Any] | None = None) -> Any:
         """Run a statement that returns no rows (or one value)."""
-        return self._try(lambda: self._client.command(sql, settings=dict(settings or {})))
+        given = dict(parameters) if parameters else None
+        return self._try(lambda: self._client.command(sql, parameters=given, settings=dict(settings or {})))
 
     def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Rows of a query, Decimals exact."""
@@ -160,7 +166,7 @@ class Store:
         Raises:
             StoreError: refused, unreachable, or broken off in the middle; what came before is then not the whole.
         """
-        blocks = _embedded_stream(self.address, sql) if owner.owned(self.address.folder) else self._server_stream(sql)
+        blocks = _embedded_stream(self.address, sql) if self.engine_here else self._server_stream(sql)
         while True:
             try:
                 block = next(blocks, None)
@@ -256,8 +262,10 @@ def explain(error: Exception, address: StoreAddress) -> str:
         return f"{address}: the store's folder must be writable, and what is in it"
     if code in (516, 192, 193, 194):
         return f"{address}: user or password refused; set {PASSWORD_VARIABLE}"
-    if code in (164, 497):
+    if code == 164:
         return f"{address}: the user may not write; grant it the writer role"
+    if code == 497:
+        return f"{address}: the user may not do this: {_first_line(text.partition('DB::Exception: ')[2] or text)}"
     if code == 242:
         return f"{address}: the table is read-only on the server"
     if "Cannot lock file" in text or code == 76 or "initializing EmbeddedServer" in text:

@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,6 +72,11 @@ def owned(folder: str) -> bool:
     return folder in _held
 
 
+def holder_of(folder: str) -> str:
+    """Who owns a store, for a person."""
+    return _read(folder).who
+
+
 def publish(folder: str, port: int, user: str, password: str) -> None:
     """Tell processes of the same user that the owner, this process, answers on a port of this machine; 0: no longer."""
     _write(folder, Note(words(myself()), port, user, password))
@@ -79,9 +84,18 @@ def publish(folder: str, port: int, user: str, password: str) -> None:
 
 def myself() -> dict[str, object]:
     """Who this process is."""
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = shlex.join([Path(sys.argv[0]).name, *_nameless(sys.argv[1:])])
     since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return {"pid": os.getpid(), "host": os.uname().nodename, "since": since, "command": command[:200]}
+
+
+def _nameless(words: Sequence[str]) -> list[str]:
+    """A command line that names nobody: who is forgotten must not stay in the file of a process that was killed."""
+    if "forget" not in words:
+        return list(words)
+    names = ("--user", "--tenant")
+    shown = [f"{word.partition('=')[0]}=***" if word.startswith(tuple(f"{name}=" for name in names)) else word for word in words]
+    return ["***" if before in names else word for before, word in zip(["", *words], shown, strict=False)]
 
 
 def words(who: Mapping[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 All checks are queries over what is stored, independent of the job that wrote it. Differences are shown by segment and
 by minute; ``repair`` marks those minutes dirty and goes the ordinary recompute way.
+
+What may have expired proves nothing: each law is checked from where all its tables are still whole (``sinks.retention``).
 """
 
 from __future__ import annotations
@@ -12,9 +14,12 @@ from typing import Any, Final
 from schemas.tables import COSTS, DIMENSIONS, MEASURES, MONEY_MEASURES
 from sinks.clickhouse import Store
 from sinks.recompute import recompute
+from sinks.retention import closed_before, floors
 
 SHOWN: Final = 20
 """Differences shown per check; all are counted."""
+
+_DAY: Final = 86_400
 
 
 @dataclass(frozen=True)
@@ -47,14 +52,15 @@ class Proof:
 
 def reconcile(store: Store) -> Proof:
     """Check the whole store; see ``Proof``."""
+    closed = floors(store)
     minutes, dirty = _minutes_equal_calls(store)
     return Proof(
         [
-            _records_have_receipts(store),
+            _records_have_receipts(store, closed["receipts"]),
             _receipts_belong_to_segments(store),
-            _receipts_have_calls(store),
-            _calls_have_receipts(store),
-            _dead_letters_kept(store),
+            _receipts_have_calls(store, closed["calls"]),
+            _calls_have_receipts(store, closed["calls"], closed["receipts"]),
+            _dead_letters_kept(store, closed_before(closed, "receipts", "dead_letters")),
             _one_minute_per_call(store),
             _parts_sum_up(store),
             minutes,
@@ -115,8 +121,14 @@ def _check(store: Store, name: str, law: str, checked: str, differing: str, orde
     return Check(name, law, total, wrong, examples)
 
 
-def _records_have_receipts(store: Store) -> Check:
+def _since(floor: int) -> str:
+    """From when on all that was written with a range is still there: a range may have taken a day to read."""
+    return f"ingested_at >= toDateTime({floor + _DAY if floor else 0}, 'UTC')"
+
+
+def _records_have_receipts(store: Store, floor: int) -> Check:
     segments, receipts = store.table("segments"), store.table("receipts")
+    ranges = f"(SELECT * FROM {segments} FINAL WHERE {_since(floor)})"
     # How many receipts lie in [start, end) is a difference of two running counts, so ranges may overlap.
     running = (
         "SELECT segment, position, row_number() OVER (PARTITION BY segment ORDER BY position) AS n"
@@ -126,7 +138,7 @@ def _records_have_receipts(store: Store) -> Check:
         "SELECT source, hex(segment) AS segment_id, start, end, records, upto - before AS receipts FROM ("
         "  SELECT s.source AS source, s.segment AS segment, s.start AS start, s.end AS end, s.records AS records,"
         "    e.n AS upto, b.n AS before"
-        f" FROM (SELECT * FROM {segments} FINAL) AS s"
+        f" FROM {ranges} AS s"
         f" ASOF LEFT JOIN ({running}) AS e ON s.segment = e.segment AND s.end > e.position"
         f" ASOF LEFT JOIN ({running}) AS b ON s.segment = b.segment AND s.start > b.position"
         ") WHERE records != upto - before"
@@ -135,7 +147,7 @@ def _records_have_receipts(store: Store) -> Check:
         store,
         "records = receipts",
         "every record that a source read has a receipt",
-        f"SELECT sum(records) FROM {segments} FINAL",
+        f"SELECT sum(records) FROM {ranges}",
         differing,
         "ORDER BY source, start",
     )
@@ -159,43 +171,49 @@ def _receipts_belong_to_segments(store: Store) -> Check:
     )
 
 
-def _receipts_have_calls(store: Store) -> Check:
+def _receipts_have_calls(store: Store, floor: int) -> Check:
     receipts, calls = store.table("receipts"), store.table("calls")
+    known = f"{receipts} FINAL WHERE outcome = 'call' AND minute >= toDateTime({floor}, 'UTC')"
     return _check(
         store,
         "receipts = calls",
         "every receipt of a call has its call",
-        f"SELECT count() FROM {receipts} FINAL WHERE outcome = 'call'",
-        f"SELECT hex(segment) AS segment_id, position, item, hex(call_key) AS key FROM {receipts} FINAL"
-        f" WHERE outcome = 'call' AND call_key NOT IN (SELECT call_key FROM {calls})",
+        f"SELECT count() FROM {known}",
+        f"SELECT hex(segment) AS segment_id, position, item, hex(call_key) AS key FROM {known}"
+        f" AND call_key NOT IN (SELECT call_key FROM {calls})",
         "ORDER BY segment_id, position",
     )
 
 
-def _calls_have_receipts(store: Store) -> Check:
-    receipts, calls = store.table("receipts"), store.table("calls")
+def _calls_have_receipts(store: Store, calls_floor: int, receipts_floor: int) -> Check:
+    receipts, calls, segments = store.table("receipts"), store.table("calls"), store.table("segments")
+    # A row that got another owner is younger than its receipt, so the age of a receipt is that of the range it was read in.
+    old = f"SELECT segment FROM {segments} FINAL WHERE NOT ({_since(receipts_floor)})" if receipts_floor else ""
+    known = (
+        f"{calls} FINAL WHERE minute >= toDateTime({calls_floor}, 'UTC') AND {_since(receipts_floor)}"
+        + (f" AND segment NOT IN ({old})" if old else "")
+    )
     return _check(
         store,
         "calls = receipts",
-        "every call has a receipt (receipts live 90 days)",
-        f"SELECT count() FROM {calls} FINAL",
-        f"SELECT hex(call_key) AS key, minute, source, position FROM {calls} FINAL"
-        f" WHERE ingested_at > now() - INTERVAL 90 DAY"
+        "every call has a receipt, as long as receipts are kept",
+        f"SELECT count() FROM {known}",
+        f"SELECT hex(call_key) AS key, minute, source, position FROM {known}"
         f" AND call_key NOT IN (SELECT call_key FROM {receipts} WHERE outcome = 'call')",
         "ORDER BY minute",
     )
 
 
-def _dead_letters_kept(store: Store) -> Check:
+def _dead_letters_kept(store: Store, floor: int) -> Check:
     receipts, dead = store.table("receipts"), store.table("dead_letters")
     key = "(segment, position, item, record_hash)"
+    known = f"{receipts} FINAL WHERE outcome = 'dead_letter' AND {_since(floor)}"
     return _check(
         store,
         "dead letters kept",
         "every receipt of a dead letter has it, with its reason",
-        f"SELECT count() FROM {receipts} FINAL WHERE outcome = 'dead_letter'",
-        f"SELECT hex(segment) AS segment_id, position, item, reason FROM {receipts} FINAL"
-        f" WHERE outcome = 'dead_letter' AND {key} NOT IN (SELECT {key} FROM {dead})",
+        f"SELECT count() FROM {known}",
+        f"SELECT hex(segment) AS segment_id, position, item, reason FROM {known} AND {key} NOT IN (SELECT {key} FROM {dead})",
         "ORDER BY segment_id, position",
     )
 
@@ -232,12 +250,13 @@ _INTEGERS: Final = ("calls", *(name for name, _, _ in MEASURES))
 _SUMS: Final = (*_INTEGERS, *(name for name, _ in MONEY_MEASURES))
 
 
-def _within(span: Span | None, time: str, seconds: int) -> str:
-    """The condition that ``time`` lies in one of the periods that a span touches."""
+def _within(span: Span | None, floor: int, time: str, seconds: int) -> str:
+    """The condition that ``time`` is not closed and lies in one of the periods that a span touches."""
+    where = f" WHERE {time} >= toDateTime({floor}, 'UTC')"
     if span is None:
-        return ""
+        return where
     first, end = span[0] // seconds * seconds, (span[1] // seconds + 1) * seconds
-    return f" WHERE {time} >= toDateTime({first}, 'UTC') AND {time} < toDateTime({end}, 'UTC')"
+    return f"{where} AND {time} >= toDateTime({first}, 'UTC') AND {time} < toDateTime({end}, 'UTC')"
 
 
 def _minutes_gap(store: Store, span: Span | None = None) -> str:
@@ -246,7 +265,7 @@ def _minutes_gap(store: Store, span: Span | None = None) -> str:
     expressions |= {name: f"sum(ifNull({name}, 0))" for name, _ in MONEY_MEASURES}
     truth = ", ".join(f"{expressions[name]} AS {name}_" for name in _SUMS)
     derived = ", ".join(f"-sum({name}) AS {name}_" for name in _SUMS)
-    where = _within(span, "minute", 60)
+    where = _within(span, closed_before(floors(store), "calls", "minutes"), "minute", 60)
     return _gap(
         f"SELECT minute AS time_, {_KEYS}, {truth} FROM {store.table('calls')} FINAL{where} GROUP BY time_, {_KEYS}",
         f"SELECT minute AS time_, {_KEYS}, {derived} FROM {store.table('minutes')} FINAL{where} GROUP BY time_, {_KEYS}",
@@ -271,10 +290,11 @@ def _rollup_gap(store: Store, table: str, time: str, below: str, below_time: str
     period = f"toDateTime(intDiv(toUInt32({below_time}), {seconds}) * {seconds}, 'UTC')"
     truth = ", ".join(f"sum({name}) AS {name}_" for name in _SUMS)
     derived = ", ".join(f"-sum({name}) AS {name}_" for name in _SUMS)
+    floor = closed_before(floors(store), below, table)
     return _gap(
-        f"SELECT {period} AS time_, {_KEYS}, {truth} FROM {store.table(below)} FINAL{_within(span, below_time, seconds)}"
+        f"SELECT {period} AS time_, {_KEYS}, {truth} FROM {store.table(below)} FINAL{_within(span, floor, below_time, seconds)}"
         f" GROUP BY time_, {_KEYS}",
-        f"SELECT {time} AS time_, {_KEYS}, {derived} FROM {store.table(table)} FINAL{_within(span, time, seconds)}"
+        f"SELECT {time} AS time_, {_KEYS}, {derived} FROM {store.table(table)} FINAL{_within(span, floor, time, seconds)}"
         f" GROUP BY time_, {_KEYS}",
     )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from schemas.tables import TABLES
+from schemas.tables import MARKS, RETENTION, TABLES
 from sinks.clickhouse import Store, StoreError
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Version of the tables in ``schemas.tables``. A change there needs a step in ``STEPS`` and a higher version."""
 
 _RECORDED: Final = ("team", "app", "feature", "environment", "cost_center")
@@ -65,7 +65,16 @@ def _ownership() -> tuple[str, ...]:
     return tuple(statements)
 
 
-STEPS: Final[dict[int, tuple[str, ...]]] = {2: _ownership()}
+def _retention() -> tuple[str, ...]:
+    """Version 3: how long rows are kept is recorded. Until now receipts and dead letters were kept for 90 days."""
+    return (
+        RETENTION.ddl("{database}"),
+        MARKS.ddl("{database}"),
+        "INSERT INTO `{database}`.`retention` (table, days) VALUES ('receipts', 90), ('dead_letters', 90)",
+    )
+
+
+STEPS: Final[dict[int, tuple[str, ...]]] = {2: _ownership(), 3: _retention()}
 """For each version after the first, the statements that lead to it from the one before; ``{database}`` is filled in.
 A new store is created from ``schemas.tables`` at once; a test proves that both ways end in the same columns."""
 

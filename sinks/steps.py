@@ -16,7 +16,7 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from schemas.batch import RowBatch
-from schemas.telemetry import Stage
+from schemas.telemetry import TALLY, Stage
 from sinks.clickhouse import StoreSettings
 from sinks.recompute import recompute
 from sinks.writer import Flushed, Writer
@@ -62,6 +62,7 @@ class WriteDoFn(beam.DoFn):  # type: ignore[misc]
 
     def _markers(self, flushed: Flushed | None) -> Iterator[tuple[int, tuple[int, int]]]:
         if flushed is not None:
+            TALLY.refuse(flushed.expired, flushed.expired_pico)
             for minute in flushed.minutes:
                 time = marker_time(minute, flushed.transport_time, self._lateness_s)
                 yield time, (minute // 60 % SHARDS, minute)

@@ -3,12 +3,16 @@
 Order of a flush: calls, dead letters, receipts, segment ends. So a receipt proves that its call is in, and a segment's
 end that all its receipts are. A crash between two of them leaves rows that the next read of the same input replaces;
 until then ``reconcile`` shows the gap.
+
+A call whose minute is closed (``sinks.retention``) is not written: it would expire at once, and its minute cannot be made
+anew. Its receipt says so, so that it is not lost in silence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Final
 
 import numpy as np
@@ -18,6 +22,7 @@ import pyarrow.compute as pc
 from schemas.batch import RowBatch
 from schemas.tables import CALLS, DEAD_LETTERS, RECEIPTS, SEGMENTS
 from sinks.clickhouse import INSERT_BYTES, INSERT_ROWS, Store
+from sinks.retention import floors
 
 _UNDATED: Final = pa.array(["transport", "implausible"])
 _KEYS_PER_QUERY: Final = 20_000
@@ -25,11 +30,16 @@ _KEYS_PER_QUERY: Final = 20_000
 
 @dataclass(frozen=True)
 class Flushed:
-    """What one flush wrote: the minutes it touched (seconds since 1970), and the oldest transport time among them."""
+    """What one flush wrote: the minutes it touched (seconds since 1970), and the oldest transport time among them.
+
+    ``expired`` calls were refused because their minutes are closed; ``expired_pico`` is what they cost, in pico-dollars.
+    """
 
     minutes: list[int]
     transport_time: int
     calls: int
+    expired: int = 0
+    expired_pico: int = 0
 
 
 @dataclass
@@ -65,34 +75,76 @@ class Writer:
             return None
         batches = self._batches
         calls = _joined(batches, lambda b: b.calls, CALLS.arrow)
-        calls = keep_first_sight(calls, self._first_seen)
+        receipts = _joined(batches, lambda b: b.receipts, RECEIPTS.arrow)
+        calls, receipts, expired = refuse_closed(calls, receipts, floors(self.store)["calls"])
+        read = calls
+        calls = keep_first_sight(calls, lambda keys: set(self._first_seen(keys)))
         self.store.insert(CALLS.name, calls)
+        if calls.num_rows < read.num_rows:
+            receipts = at_first_sight(receipts, self._first_seen(undated_keys(read)))
         self.store.insert(DEAD_LETTERS.name, _joined(batches, lambda b: b.dead_letters, DEAD_LETTERS.arrow))
-        self.store.insert(RECEIPTS.name, _joined(batches, lambda b: b.receipts, RECEIPTS.arrow))
+        self.store.insert(RECEIPTS.name, receipts)
         self.store.insert(SEGMENTS.name, _joined(batches, lambda b: b.segments, SEGMENTS.arrow))
         touched: set[int] = set().union(*(b.minutes for b in batches))
-        flushed = Flushed(sorted(touched), min(b.default_time for b in batches), calls.num_rows)
+        cost = pc.sum(expired["cost"]).as_py() or Decimal(0)
+        flushed = Flushed(
+            sorted(touched),
+            min(b.default_time for b in batches),
+            calls.num_rows,
+            expired.num_rows,
+            int(cost.scaleb(12)),
+        )
         self._batches, self._rows, self._bytes = [], 0, 0
         return flushed
 
-    def _first_seen(self, keys: list[bytes]) -> set[bytes]:
-        seen: set[bytes] = set()
+    def _first_seen(self, keys: list[bytes]) -> dict[bytes, int]:
+        """Minutes (seconds since 1970) of those of these undated calls that the store holds."""
+        seen: dict[bytes, int] = {}
         for start in range(0, len(keys), _KEYS_PER_QUERY):
             some = keys[start : start + _KEYS_PER_QUERY]
             # One literal for all keys: the engine parses it in milliseconds, a list of as many in a third of a second.
             packed = b"".join(some).hex()
             rows = self.store.rows(
-                f"SELECT DISTINCT call_key FROM {self.store.table(CALLS.name)}"
+                f"SELECT call_key, toUInt32(min(minute)) FROM {self.store.table(CALLS.name)}"
                 " WHERE time_quality IN ('transport', 'implausible') AND call_key IN ("
                 f"SELECT toFixedString(substring(unhex('{packed}'), 1 + 16 * number, 16), 16) FROM numbers({len(some)}))"
+                " GROUP BY call_key"
             )
-            seen.update(key for (key,) in rows)
+            seen.update((key, int(minute)) for key, minute in rows)
         return seen
 
 
 def _joined(batches: list[RowBatch], rows: Callable[[RowBatch], pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     # In one piece: the engine takes every record batch as a block of its own, which doubles the time of an insert.
     return pa.Table.from_batches([rows(batch) for batch in batches], schema).combine_chunks()
+
+
+def refuse_closed(calls: pa.Table, receipts: pa.Table, floor: int) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Calls whose minute is not before ``floor`` (seconds since 1970), receipts that say so of the others, and the others."""
+    at = pa.scalar(floor, pa.timestamp("s", "UTC"))
+    open_ = pc.greater_equal(calls["minute"], at)
+    if pc.all(open_, min_count=0).as_py():
+        return calls, receipts, calls.slice(0, 0)
+    late = pc.and_(pc.equal(receipts["outcome"], "call"), pc.less(receipts["minute"], at))
+    for name, value in (("outcome", "ignored"), ("reason", "expired"), ("call_key", bytes(16)), ("minute", 0)):
+        column = receipts.schema.get_field_index(name)
+        kind = receipts.schema.field(column)
+        instead = pa.scalar(value, pa.int64()).cast(kind.type) if name == "minute" else pa.scalar(value, kind.type)
+        receipts = receipts.set_column(column, kind, pc.if_else(late, instead, receipts[name]))
+    return calls.filter(open_), receipts, calls.filter(pc.invert(open_))
+
+
+def undated_keys(calls: pa.Table) -> list[bytes]:
+    """Keys of calls that have no time of their own, each once."""
+    return list(dict.fromkeys(calls.filter(pc.is_in(calls["time_quality"], _UNDATED))["call_key"].to_pylist()))
+
+
+def at_first_sight(receipts: pa.Table, minutes: dict[bytes, int]) -> pa.Table:
+    """Receipts of undated calls with the minute their call has, so that both are known to expire together."""
+    column = receipts.schema.get_field_index("minute")
+    kind = receipts.schema.field(column)
+    known = pa.array([minutes.get(key) for key in receipts["call_key"].to_pylist()], pa.int64()).cast(kind.type)
+    return receipts.set_column(column, kind, pc.coalesce(known, receipts["minute"]))
 
 
 def keep_first_sight(calls: pa.Table, seen: Callable[[list[bytes]], set[bytes]]) -> pa.Table:

@@ -20,24 +20,26 @@ from schemas.telemetry import TALLY, Stage
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
 from transforms.own import NO_RULES, Rule
+from transforms.people import NOBODY, People
 from transforms.work import CallWork
 
 
 @dataclass(eq=False)
 class CallsToRows(beam.PTransform):  # type: ignore[misc]
-    """Raw batches to priced rows. ``owners``: rules in their order of precedence."""
+    """Raw batches to priced rows. ``owners``: rules in their order of precedence; ``people``: keys of end users."""
 
     decode: DecodeSettings
     count: CountSettings
     books: tuple[Path, ...] = ()
     owners: tuple[Rule, ...] = NO_RULES
+    people: People = NOBODY
 
     def expand(self, raw: beam.PCollection[RawBatch]) -> beam.PCollection[RowBatch]:
-        step = CallsToRowsDoFn(self.decode, self.count, self.books, self.owners)
+        step = CallsToRowsDoFn(self.decode, self.count, self.books, self.owners, self.people)
         return raw | "DecodeCountPrice" >> beam.ParDo(step).with_output_types(RowBatch)
 
 
-_Key = tuple[DecodeSettings, CountSettings, tuple[Path, ...], tuple[Rule, ...]]
+_Key = tuple[DecodeSettings, CountSettings, tuple[Path, ...], tuple[Rule, ...], People]
 _idle: dict[_Key, list[CallWork]] = defaultdict(list)
 _idle_lock = threading.Lock()
 
@@ -45,8 +47,10 @@ _idle_lock = threading.Lock()
 class CallsToRowsDoFn(beam.DoFn):  # type: ignore[misc]
     """One worker's ``CallWork``. It outlives the pipeline in its process, so that the next epoch starts with warm caches."""
 
-    def __init__(self, decode: DecodeSettings, count: CountSettings, books: tuple[Path, ...], owners: tuple[Rule, ...]) -> None:
-        self._key: _Key = (decode, count, books, owners)
+    def __init__(
+        self, decode: DecodeSettings, count: CountSettings, books: tuple[Path, ...], owners: tuple[Rule, ...], people: People
+    ) -> None:
+        self._key: _Key = (decode, count, books, owners, people)
 
     def setup(self) -> None:
         self._stages = {name: Stage(name) for name in ("decode", "count", "price", "rows")}

@@ -21,6 +21,7 @@ from transforms.count.tokenizers import tokenizer
 from transforms.decode import DecodeSettings, decode_batch
 from transforms.identity import identify, pseudonym
 from transforms.own import NO_RULES, Claims, Rule, headers_of, own
+from transforms.people import NOBODY, People, anonymise, leave_out
 from transforms.price import Book, load_book, price_batch
 
 LIVE_PRICE_RUN = 1
@@ -37,12 +38,19 @@ and looking for those at Python's default pace takes a fifth of the time."""
 class CallWork:
     """What is expensive to build is built once: tokenizers, the compiled price book. Not to be shared between threads.
 
-    ``owners`` are the ownership rules in their order of precedence.
+    ``owners`` are the ownership rules in their order of precedence. Without keys of their own, ``people`` are hashed
+    with the key of the texts.
     """
 
     def __init__(
-        self, decode: DecodeSettings, count: CountSettings, books: tuple[Path, ...] = (), owners: tuple[Rule, ...] = NO_RULES
+        self,
+        decode: DecodeSettings,
+        count: CountSettings,
+        books: tuple[Path, ...] = (),
+        owners: tuple[Rule, ...] = NO_RULES,
+        people: People = NOBODY,
     ) -> None:
+        self._people = people if people.keys else replace(people, keys=((0, count.hash_key),))
         self._decode = replace(decode, headers=headers_of(owners))
         self._count = count
         for name in ("o200k_base", "cl100k_base"):
@@ -62,10 +70,15 @@ class CallWork:
         batch = decode_batch(raw, self._decode)
         decoded = clock()
         now = time.time_ns() // 1000
+        people = self._people
         for call, record_hash in zip(batch.calls, batch.record_hashes, strict=True):
             self._counter.count(call)
             identify(call, batch.origin, record_hash, batch.default_time, now)
-            call.end_user = pseudonym(call.tenant, call.end_user, self._count.hash_key)
+            if people.forgotten:
+                anonymise(call, people)
+            call.end_user = pseudonym(call.tenant, call.end_user, people.key_at(call.event_time))
+        if people.forgotten:
+            leave_out(batch, people)
         took("decode", len(raw.records), decoded - began)
         took("count", len(batch.calls), clock() - decoded)
         return batch

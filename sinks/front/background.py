@@ -27,10 +27,11 @@ def serving(
     port: int = 0,
     patience_s: float = 10,
     log: Callable[[str], None] = lambda line: None,
+    hurry: threading.Event | None = None,
 ) -> Iterator[tuple[str, int]]:
     """Own an embedded store and answer for it while the block runs; the host and port that are listened on.
 
-    ``port`` 0: any that is free. ``patience_s``: how long queries may go on once the block ends; an interrupt ends them.
+    ``port`` 0: any that is free. ``patience_s``: how long queries may go on once the block ends, unless ``hurry`` is set.
 
     Processes of this user on this machine find the way in by the owner's note; it stands for a user of this life only.
 
@@ -52,22 +53,15 @@ def serving(
             try:
                 bound = asyncio.run_coroutine_threadsafe(front.start(host, port), loop).result()
             except OSError as error:
-                raise StoreError(f"{host}:{port}: cannot be listened on: {os.strerror(error.errno or 0)}") from error
+                why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+                raise StoreError(f"{host}:{port}: cannot be listened on: {why}") from error
             try:
                 if _local(host):
                     owner.publish(address.folder, bound[1], local.name, password)
                 yield bound
-            except KeyboardInterrupt:
-                patience_s = 0
-                raise
             finally:
-                stopped = asyncio.run_coroutine_threadsafe(front.stop(patience_s), loop)
-                try:
-                    stopped.result()
-                except KeyboardInterrupt:
-                    loop.call_soon_threadsafe(front.hurry)
-                    stopped.result()
-                    raise
+                owner.publish(address.folder, 0, "", "")
+                asyncio.run_coroutine_threadsafe(front.stop(patience_s, hurry or threading.Event()), loop).result()
     finally:
         owner.release(address.folder)
 

@@ -26,7 +26,7 @@ _MAY_SET: Final = names("""
     format_csv_allow_double_quotes format_csv_allow_single_quotes format_csv_delimiter format_csv_null_representation
     format_tsv_null_representation group_by_overflow_mode group_by_use_nulls insert_deduplicate
     insert_deduplication_token insert_null_as_default join_algorithm join_default_strictness join_use_nulls
-    lightweight_deletes_sync max_block_size max_columns_to_read
+    lightweight_deletes_sync materialize_ttl_after_modify max_block_size max_columns_to_read
     max_insert_block_size max_partitions_per_insert_block max_rows_to_group_by max_rows_to_sort
     min_insert_block_size_bytes min_insert_block_size_rows mutations_sync optimize_on_insert
     prefer_column_name_to_alias session_timezone sort_overflow_mode totals_mode transform_null_in

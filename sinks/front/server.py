@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import secrets
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -128,7 +129,6 @@ class Front:
         self._closing = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._hurry = asyncio.Event()
         self._workers = ThreadPoolExecutor(door.queries * len(Role), "query")
         self._helpers = ThreadPoolExecutor(2, "helper")
         self._runner: web.AppRunner | None = None
@@ -161,16 +161,16 @@ class Front:
         bound = self._runner.addresses[0]
         return str(bound[0]), int(bound[1])
 
-    async def stop(self, patience_s: float) -> None:
-        """Take no more queries, let those that run finish for so long, then cancel them."""
+    async def stop(self, patience_s: float, hurry: threading.Event) -> None:
+        """Take no more queries, let those that run finish for so long or until ``hurry`` is set, then cancel them."""
         self._closing = True
         if self._runner is not None:
             for site in list(self._runner.sites):
                 await site.stop()
-        either = [asyncio.ensure_future(event.wait()) for event in (self._idle, self._hurry)]
-        await asyncio.wait(either, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
-        for waiting in either:
-            waiting.cancel()
+        end = time.monotonic() + patience_s
+        while not (self._idle.is_set() or hurry.is_set()) and time.monotonic() < end:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), 0.2)
         loop = asyncio.get_running_loop()
         while not self._idle.is_set():
             await loop.run_in_executor(self._helpers, self.engine.stop_all)
@@ -180,10 +180,6 @@ class Front:
             await self._runner.cleanup()
         await loop.run_in_executor(None, self._workers.shutdown)
         self._helpers.shutdown()
-
-    def hurry(self) -> None:
-        """Be patient no longer: end what runs."""
-        self._hurry.set()
 
     async def _ping(self, http: web.Request) -> web.Response:
         return web.Response(text="Ok.\n")

@@ -25,14 +25,17 @@ def only(findings: list[Finding], check: str) -> Finding:
 def test_a_good_installation_has_nothing_to_mend(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("{}\n")
     flags = {"source.from": str(tmp_path), "store.to": f"chdb://{tmp_path}/new/store"}
-    settings = load(environ={"LLM_FINOPS_HASH_KEY": "k" * 16}, flags=flags, folder=tmp_path)
+    keys = {"LLM_FINOPS_HASH_KEY": "k" * 16, "LLM_FINOPS_PRIVACY__PSEUDONYM_KEYS": f"{'u' * 16},2026-07-01={'v' * 16}"}
+    settings = load(environ=keys, flags=flags, folder=tmp_path)
     findings = examine(settings, lambda found: f"asked {found.store.to}")
+    assert only(findings, "user keys").detail == "2 for end users, the latest since 2026-07-01"
     checks = (
         "python",
         "clock",
         "tokenizer",
         "prices",
         "hash key",
+        "user keys",
         "input",
         "disk (temporary)",
         "disk (store)",
@@ -53,6 +56,7 @@ def test_what_is_broken_is_found_and_says_what_to_do(tmp_path: Path) -> None:
     findings = examine(load(environ={}, flags=flags, folder=tmp_path), refuse)
     assert only(findings, "store").detail == "http://host:8123: unreachable because of the cable"
     assert only(findings, "hash key").status is Status.WARN
+    assert only(findings, "user keys").status is Status.ABSENT
     failed = {finding.check for finding in worst(findings)}
     assert {"store", "input"} <= failed
     assert all(finding.fix for finding in findings if finding.status is not Status.OK)

@@ -31,7 +31,7 @@ def test_every_data_file_of_a_package_is_in_the_wheel() -> None:
 def test_locks_hold_every_dependency_pinned_with_hashes_and_name_no_place() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
     extras, groups = project["project"]["optional-dependencies"], project["dependency-groups"]
-    asked = [*project["project"]["dependencies"], *extras["chdb"], *extras["fast"], *groups["setup"]]
+    asked = [*project["project"]["dependencies"], *extras["chdb"], *extras["fast"], *extras["serve"], *groups["setup"]]
     for lock, more in (("", []), ("-dev", groups["dev"]), ("-bench", groups["bench"])):
         text = (CHECKOUT / f"requirements{lock}.lock").read_text()
         pins = dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE))

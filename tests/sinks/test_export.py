@@ -24,8 +24,8 @@ from sinks.recompute import recompute
 from sinks.reconcile import ledger
 from sinks.writer import Writer
 from tests.sinks.contract import broken, current, promised
-from tests.sinks.front import serving
 from tests.sinks.samples import NOON, batch, call
+from tests.sinks.stand_in import serving
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NASTY = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from schemas.tables import TABLES
 from sinks.clickhouse import Store, StoreAddress, connect
 from sinks.recompute import recompute
 from sinks.reconcile import reconcile
+from sinks.retention import DEFAULTS, Retention, floors, keep
 from sinks.schema import STEPS, VERSION, migrate, require_current, stored_version
+from tests.pipelines.jobs import holds
 
 VERSION_1 = Path(__file__).with_name("version_1.sql").read_text(encoding="utf-8")
 NOON = 1_748_779_200  # 2025-06-01 12:00 UTC
@@ -100,6 +103,25 @@ def test_both_ways_end_in_the_same_tables(migrated: Store, address: StoreAddress
         ]
         assert keys[0] == keys[1]
     new.command(f"DROP DATABASE `{new.database}`")
+
+
+def test_both_ways_keep_rows_as_long_and_a_longer_time_does_not_reopen_the_past(migrated: Store, address: StoreAddress) -> None:
+    was = floors(migrated)["receipts"]
+    assert was == int(datetime.now(UTC).timestamp()) // 86_400 * 86_400 - 90 * 86_400  # what version 1 kept
+    keep(migrated, Retention(receipts=365))
+    assert floors(migrated)["receipts"] == was
+    keep(migrated, DEFAULTS)
+    new = connect(StoreAddress(address.folder, database=address.database + "n"))
+    migrate(new)
+    keep(new, DEFAULTS)
+    ways = [
+        store.rows("SELECT name, engine_full FROM system.tables WHERE database = {db:String} ORDER BY 1", {"db": store.database})
+        for store in (migrated, new)
+    ]
+    new.command(f"DROP DATABASE `{new.database}`")
+    assert [row for row in ways[0] if "TTL" in row[1]] == [row for row in ways[1] if "TTL" in row[1]]
+    assert {name for name, engine in ways[1] if "TTL" in engine} == {"receipts", "dead_letters", "runs"}
+    holds(migrated)
 
 
 def check(store: Store) -> None:
