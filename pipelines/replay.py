@@ -22,7 +22,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from pipelines.run import Job, known_times, publish_book, settle
+from pipelines.run import Job, knowing, known_times, publish_book, settle
 from pipelines.state import State
 from pipelines.stores import refuse_missing
 from schemas.batch import CallBatch, DeadLetter, Ignored, RawBatch, RowBatch
@@ -77,6 +77,7 @@ def replay(job: Job, reasons: Sequence[str] = (), dry_run: bool = False, page: i
     with State(job.store.address, job.work, job.wait_s) as state:
         store = job.store.open()
         require_current(store)
+        job = knowing(job, store, dry_run)
         TALLY.clear()
         if not dry_run:
             finish_replay(store, state.dirty())

@@ -12,7 +12,7 @@ import hashlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -136,9 +136,7 @@ def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Counts:
         if state is not None and (dirty := state.dirty()):
             finish_replay(store, dirty)
         changed = keep(store, job.retention)
-        people = job.people if job.people.keys else People(((0, job.count.hash_key),))
-        job = replace(job, people=replace(people, forgotten=forgotten(store)))
-        know_keys(store, (key_mark(key) for _, key in people.keys))
+        job = knowing(job, store)
         splits = plan(job.paths, job.limits, job.default_time, known_times(store))
         files = len({split.path for split in splits})
         if state is not None and not job.again:
@@ -199,10 +197,16 @@ def forgotten(store: Store) -> tuple[tuple[bytes, int], ...]:
     return tuple((mark, int(micros)) for mark, micros in rows)
 
 
-def know_keys(store: Store, marks: Iterable[bytes]) -> None:
-    """Remember by their marks which keys end users are hashed with, so that nobody is looked for with the wrong ones."""
+def knowing(job: Job, store: Store, dry_run: bool = False) -> Job:
+    """The job with the keys of end users that it is to use, and whom it must not bring back.
+
+    The store remembers by their marks which keys end users are hashed with, so that nobody is looked for with the wrong ones.
+    """
+    people = job.people if job.people.keys else People(((0, job.count.hash_key),))
     known = {mark for (mark,) in store.rows(f"SELECT mark FROM {store.table('marks')} WHERE kind = 'key'")}
-    remember(store, "key", set(marks) - known)
+    if not dry_run:
+        remember(store, "key", {key_mark(key) for _, key in people.keys} - known)
+    return replace(job, people=replace(people, forgotten=forgotten(store)))
 
 
 def publish_book(store: Store, books: tuple[Path, ...]) -> None:

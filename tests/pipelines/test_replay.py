@@ -21,6 +21,7 @@ import pytest
 from backports import zstd
 
 from pipelines.cli import main
+from pipelines.forget import Person, forget
 from pipelines.replay import Replayed, replay
 from pipelines.run import Job
 from pipelines.state import State
@@ -32,6 +33,7 @@ from sources.files import FileLimits
 from sources.generate import GenerateSettings, write
 from tests.pipelines.jobs import go, holds
 from tests.pipelines.test_cli import finops
+from transforms.count import CountSettings
 from transforms.decode import DecodeSettings, registry
 
 # Of a call that was delivered several times any delivery may stand, so the place it was read from is not compared.
@@ -355,6 +357,21 @@ def test_a_format_that_was_unknown_is_read_once_it_is_known(
         assert again(address).letters == {("unknown_format", "still dead", "unknown_format"): 6}
     assert again(address).letters == {("unknown_format", "call", ""): 6}
     assert state(store) == wanted
+
+
+def test_who_was_forgotten_does_not_come_back_by_a_letter(
+    store: Store, address: StoreAddress, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.jsonl"
+    users = ["alice@example.com", "bob@example.com"]
+    log.write_bytes(b"".join(orjson.dumps(event(id=f"c{n}", user=user, session_id=f"{user}/1")) + b"\n" for n, user in enumerate(users)))
+    with defect(monkeypatch, lambda record: True):
+        go(address, log)
+    forget(store, Person(users[0], "", (CountSettings().hash_key,)))
+    assert again(address).letters == {("decoder_error", "call", ""): 2}
+    found = store.rows(f"SELECT end_user != '', session_id, cost FROM {store.table('calls')} FINAL ORDER BY session_id")
+    assert found == [(False, "", PRICE), (True, "bob@example.com/1", PRICE)]
+    holds(store)
 
 
 def test_a_long_record_is_read_with_a_higher_limit(store: Store, address: StoreAddress, tmp_path: Path) -> None:

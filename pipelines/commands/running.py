@@ -1,0 +1,127 @@
+"""Read logs: ``run``, and ``replay-dead`` for what could not be read."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipelines.commands.options import FORMAT, takes_settings
+from pipelines.errors import InputError, Stopped
+from pipelines.sections import Settings
+from pipelines.show import Column, Kind, human_money, show, table_of
+from schemas.reasons import DEAD_LETTER_REASONS
+
+
+@click.command(short_help="Read call logs, price each call, land calls and minutes.")
+@takes_settings("source", "store", "decode", "count", "price", "owners", "windows", "runner", "retention")
+@FORMAT
+@click.option("--again", is_flag=True, help="Read also what was read before.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@click.argument("paths", nargs=-1)
+def run(settings: Settings, fmt: str, again: bool, quiet: bool, paths: tuple[str, ...]) -> None:
+    """Read call logs, price each call, land calls and minutes.
+
+    PATHS are files, folders, globs or - (standard input), like --from. Running the same command again goes on where the
+    last run ended: it reads what is new. Ctrl-C ends the run in order, a second one at once.
+    """
+    counts = _run(settings, paths, quiet, again)
+    columns = [
+        Column("records", Kind.COUNT),
+        Column("calls", Kind.COUNT),
+        Column("dead_letters", Kind.COUNT),
+        Column("ignored", Kind.COUNT),
+        Column("known_files", Kind.COUNT, "files read before"),
+        Column("minutes", Kind.COUNT, "minutes replaced"),
+        Column("spend", Kind.MONEY),
+        Column("bytes", Kind.BYTES),
+        Column("seconds", Kind.SECONDS),
+        Column("startup_seconds", Kind.SECONDS, "start-up"),
+        Column("calls_per_second", Kind.NUMBER, "calls per second"),
+        Column("state"),
+        Column("store"),
+        Column("run_id"),
+    ]
+    row = {**counts, "store": settings.store.to}
+    note = f"next: llm-finops summary --to {shlex.quote(settings.store.to)}"
+    if counts["expired"]:
+        columns.append(Column("expired", Kind.COUNT, "of these too old to keep"))
+        click.echo(
+            f"{counts['expired']:,} calls are older than calls are kept (retention.calls = {settings.retention.calls}):"
+            " they are ignored, and their minutes stay as they are",
+            err=True,
+        )
+    say_retention(counts["retention"])
+    if counts["state"] == "stopped":
+        columns.append(Column("left_bytes", Kind.BYTES, "left to read"))
+        show(table_of([row], columns, "Stopped", "next: the same command again goes on from here", single=True), fmt)
+        raise Stopped("stopped as asked; run the same command again to go on")
+    if counts["known_files"] and not counts["records"]:
+        note = "nothing new; --again reads everything once more"
+    show(table_of([row], columns, "Done", note, single=True), fmt)
+
+
+def say_retention(changed: Sequence[dict[str, Any]]) -> None:
+    """What is kept for another time than before; a new store tells nothing that is the default."""
+    for one in changed:
+        before, days = (f"{days:,} days" if days else "good" for days in (one["before"], one["days"]))
+        click.echo(f"{one['table']} are kept for {days} now, before for {before}", err=True)
+
+
+def _run(settings: Settings, paths: Sequence[str], quiet: bool, again: bool) -> dict[str, Any]:
+    from pipelines.jobs import job_of  # Beam takes seconds to import; --help should not wait for it
+    from pipelines.progress import Progress
+    from pipelines.run import run as run_job
+    from pipelines.stopping import Stopping
+    from schemas.telemetry import TALLY
+    from sources.files import find, spool
+
+    inputs = [*paths, *settings.source.from_]
+    if not inputs:
+        raise InputError("name the logs to read: llm-finops run --from LOGS (files, folders, globs or -)")
+    with tempfile.TemporaryDirectory(prefix="llm-finops-") as folder:
+        named = [one for one in inputs if one != "-"]
+        files = find(named) if named else []
+        if "-" in inputs:
+            files.append(spool(sys.stdin.buffer, Path(folder)))
+        job = job_of(settings, files, again)
+        with Progress(TALLY, quiet=quiet), Stopping() as stopping:
+            counts = run_job(job, stopping.asked)
+    return {**asdict(counts), "calls_per_second": counts.calls_per_second}
+
+
+@click.command("replay-dead", short_help="Run dead letters again, after a fix.")
+@takes_settings("source", "store", "decode", "count", "price", "owners")
+@FORMAT
+@click.option("--reason", "reasons", multiple=True, type=click.Choice(list(DEAD_LETTER_REASONS)), help="Only these letters.")
+@click.option("--dry-run", is_flag=True, help="Say what would become of them; nothing is written.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def replay_dead(settings: Settings, fmt: str, reasons: tuple[str, ...], dry_run: bool, quiet: bool) -> None:
+    """Run dead letters again, after a decoder or a setting was mended.
+
+    Their records are looked for in --from, by content, or else where they were read from. Only what is the original to the
+    byte is run. Running it twice changes nothing.
+    """
+    from pipelines.jobs import job_of
+    from pipelines.progress import Progress
+    from pipelines.replay import replay
+    from schemas.telemetry import TALLY
+    from sources.files import find
+
+    with Progress(TALLY, quiet=quiet):
+        done = replay(job_of(settings, find(settings.source.from_)), reasons, dry_run)
+    columns = [Column("reason"), Column("became"), Column("reason_now", title="reason now"), Column("letters", Kind.COUNT)]
+    rows = [
+        {"reason": reason, "became": became, "reason_now": now, "letters": count}
+        for (reason, became, now), count in sorted(done.letters.items())
+    ]
+    what = "would be" if dry_run else "are"
+    note = f"{done.calls:,} calls {what} new, {human_money(done.spend)}; {done.minutes:,} minutes replaced"
+    title = "What would become of dead letters" if dry_run else "What became of dead letters"
+    show(table_of(rows, columns, title, note), fmt)
