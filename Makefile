@@ -30,7 +30,7 @@ demo: setup ## generate a day of traffic, price it, prove it, show it
 	@$(BIN)/llm-finops demo --folder demo $(ARGS)
 
 test: setup-dev ## run every test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 soak: setup-dev ## the long runs, some hours: killed at 50 moments, full disks, 10 million calls
 	@$(BIN)/python -m pytest -m soak tests/soak

@@ -14,9 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-import pyarrow as pa
-
-from schemas.tables import MARKS
 from sinks.clickhouse import Store
 from sinks.retention import drop_renewed, renew, replaced_parts
 from sinks.search import OWN, UNLOGGED, VOCABULARY, Sought, TextColumn, inside, literal, text_columns
@@ -95,7 +92,10 @@ def forget_tenant(store: Store, tenant: Sought, marks: Iterable[bytes], salt: by
 
 def remember(store: Store, kind: str, marks: Iterable[bytes]) -> None:
     """Write down marks of one kind."""
-    store.insert(MARKS.name, pa.Table.from_pylist([{"kind": kind, "mark": mark} for mark in marks], MARKS.arrow))
+    packed = ", ".join(f"'{mark.hex()}'" for mark in marks)
+    if packed:
+        bytes_of = f"toFixedString(unhex(arrayJoin([{packed}])), 16)"
+        store.command(f"INSERT INTO {store.table('marks')} (kind, mark) SELECT '{kind}', {bytes_of}")
 
 
 def clean_up(store: Store) -> None:
