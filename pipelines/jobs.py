@@ -11,7 +11,7 @@ from pipelines.stores import retention_of, store_settings
 from sources.files import FileLimits
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
-from transforms.own import read_rules
+from transforms.own.files import read_rules
 from transforms.people import People
 
 

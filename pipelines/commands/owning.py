@@ -32,7 +32,7 @@ def check(settings: Settings, fmt: str, only: str | None, max_unallocated: float
     """Show coverage, dead rules, conflicts and the largest unallocated groups, under the rules as they are now."""
     from pipelines.owners import coverage, print_check
     from pipelines.stores import open_store
-    from transforms.own import read_rules
+    from transforms.own.files import read_rules
 
     rules = read_rules(settings.owners.rules)
     found = coverage(open_store(settings), rules)
@@ -55,7 +55,7 @@ def apply(settings: Settings, fmt: str, dry_run: bool, since: datetime | None, b
     from pipelines import owners as tagging
     from pipelines.stores import open_store
     from sinks.retag import spans
-    from transforms.own import read_rules
+    from transforms.own.files import read_rules
 
     if not settings.owners.rules:
         raise SettingsError("name the ownership rules: --owners-rules FILE, or [owners] rules in the configuration")

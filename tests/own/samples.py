@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from transforms.own import Rule
-from transforms.own.rules import in_order, rules_of
+from transforms.own.files import in_order, rules_of
 
 NOON = 1_748_779_200_000_000
 """2025-06-01 12:00 UTC in microseconds."""

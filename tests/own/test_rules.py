@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms.own.rules import EVER, FOREVER, Condition, Rule, RulesError, headers_of, read_rules
+from transforms.own.files import RulesError, read_rules
+from transforms.own.rules import EVER, FOREVER, Condition, Rule, headers_of
 
 
 def rules(folder: Path, *texts: str) -> tuple[Rule, ...]:

@@ -1,7 +1,10 @@
-"""Who owns a call: effective-dated rules over what its record says. Described for people in ``docs/ownership.md``."""
+"""Who owns a call: effective-dated rules over what its record says. Described for people in ``docs/ownership.md``.
+
+``files`` reads rules; workers, which are handed them, do without it and what it imports.
+"""
 
 from transforms.own.claim import Claims, Match, own
-from transforms.own.rules import NO_RULES, Owner, Rule, RulesError, headers_of, read_rules
+from transforms.own.rules import NO_RULES, Owner, Rule, headers_of
 
 __all__ = [
     "NO_RULES",
@@ -9,8 +12,6 @@ __all__ = [
     "Match",
     "Owner",
     "Rule",
-    "RulesError",
     "headers_of",
     "own",
-    "read_rules",
 ]
