@@ -73,7 +73,7 @@ class Job:
     lateness_s: int = 86_400
     runner: str = ""
     runner_options: tuple[str, ...] = ()
-    epoch_bytes: int = 256 << 20
+    epoch_bytes: int = 512 << 20
     workers: int = 1
     again: bool = False
     wait_s: float = 0

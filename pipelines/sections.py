@@ -208,7 +208,7 @@ class Runner(Section):
         default=0, ge=0, le=256, description="Processes that read and price, locally; 0: as many as the input is worth."
     )
     epoch_bytes: Size = Field(
-        default=ByteSize(256 << 20),
+        default=ByteSize(512 << 20),
         ge=1 << 16,
         le=1 << 40,
         description="A local run goes on from the last multiple of about this size that it read.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import pyarrow as pa
@@ -55,7 +56,7 @@ class Table:
     ages_by: str = ""
     indexes: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def arrow(self) -> pa.Schema:
         """The schema of what the writer sends: every column the server does not fill itself."""
         return pa.schema([pa.field(c.name, c.arrow, nullable=c.nullable) for c in self.columns if c.arrow is not None])

@@ -7,7 +7,9 @@ read from ``calls``. Markers are never too late: one that is older than the allo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from time import perf_counter_ns
 
 import apache_beam as beam
 from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterProcessingTime, AfterWatermark
@@ -35,7 +37,12 @@ def marker_time(minute: int, transport_time: int, lateness_s: int) -> int:
 
 
 class WriteDoFn(beam.DoFn):  # type: ignore[misc]
-    """Insert rows in large blocks; emit ``(shard, minute)`` markers after the insert, never before it."""
+    """Insert rows in large blocks; emit ``(shard, minute)`` markers after the insert, never before it.
+
+    A block is inserted in a thread of its own while the next one is collected: the store is waited for only where it is
+    slower than the work before it. Blocks are inserted one at a time, in order, also those of a bundle that failed, and a
+    bundle ends when all of its blocks are in.
+    """
 
     def __init__(self, store: StoreSettings, lateness_s: int) -> None:
         self._settings = store
@@ -43,29 +50,46 @@ class WriteDoFn(beam.DoFn):  # type: ignore[misc]
 
     def setup(self) -> None:
         self._stage = Stage("write")
+        self._thread = ThreadPoolExecutor(1, "write")
+
+    def teardown(self) -> None:
+        self._thread.shutdown()
 
     def start_bundle(self) -> None:
-        s = self._settings
-        self._writer = Writer(s.open(), s.insert_rows, s.insert_bytes)
+        self._writer = self._new_writer()
+        self._in_hand: Future[tuple[Flushed | None, int]] | None = None
 
     def process(self, batch: RowBatch) -> Iterator[TimestampedValue]:
-        with self._stage.work(batch.calls.num_rows):
-            flushed = self._writer.add(batch)
-        for minute, marker in self._markers(flushed):
-            yield TimestampedValue(marker, minute)
+        if self._writer.collect(batch):
+            before, self._in_hand = self._in_hand, self._thread.submit(_flush, self._writer)
+            self._writer = self._new_writer()
+            for minute, marker in self._markers(before):
+                yield TimestampedValue(marker, minute)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        with self._stage.work(0):
-            flushed = self._writer.flush()
-        for minute, marker in self._markers(flushed):
-            yield WindowedValue(marker, Timestamp(minute), [GlobalWindow()])
+        for block in (self._in_hand, self._thread.submit(_flush, self._writer)):
+            for minute, marker in self._markers(block):
+                yield WindowedValue(marker, Timestamp(minute), [GlobalWindow()])
 
-    def _markers(self, flushed: Flushed | None) -> Iterator[tuple[int, tuple[int, int]]]:
+    def _new_writer(self) -> Writer:
+        s = self._settings
+        return Writer(s.open(), s.insert_rows, s.insert_bytes)
+
+    def _markers(self, block: Future[tuple[Flushed | None, int]] | None) -> Iterator[tuple[int, tuple[int, int]]]:
+        """Wait for a block; the markers of its minutes."""
+        flushed, nanoseconds = block.result() if block else (None, 0)
         if flushed is not None:
+            self._stage.took(nanoseconds, flushed.calls)
             TALLY.refuse(flushed.expired, flushed.expired_pico)
             for minute in flushed.minutes:
                 time = marker_time(minute, flushed.transport_time, self._lateness_s)
                 yield time, (minute // 60 % SHARDS, minute)
+
+
+def _flush(writer: Writer) -> tuple[Flushed | None, int]:
+    """What was written, and in how many nanoseconds."""
+    began = perf_counter_ns()
+    return writer.flush(), perf_counter_ns() - began
 
 
 class RecomputeDoFn(beam.DoFn):  # type: ignore[misc]

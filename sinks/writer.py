@@ -58,12 +58,14 @@ class Writer:
 
     def add(self, batch: RowBatch) -> Flushed | None:
         """Take a batch; flush if the block is full."""
+        return self.flush() if self.collect(batch) else None
+
+    def collect(self, batch: RowBatch) -> bool:
+        """Take a batch; whether the block is full."""
         self._batches.append(batch)
         self._rows += batch.receipts.num_rows
         self._bytes += batch.calls.nbytes
-        if self._rows >= self.max_rows or self._bytes >= self.max_bytes:
-            return self.flush()
-        return None
+        return self._rows >= self.max_rows or self._bytes >= self.max_bytes
 
     def flush(self) -> Flushed | None:
         """Insert everything collected.

@@ -73,9 +73,8 @@ def call_rows(calls: Sequence[Call]) -> pa.RecordBatch:
     """Calls as rows of ``UNPRICED``. Team, app and the like are what the record says, until ``transforms.own``."""
     if not calls:  # a batch of nothing but dead letters, or the end of a segment
         return pa.RecordBatch.from_pylist([], UNPRICED)
-    told: set[str] = set()
-    for call in calls:
-        told.update(call.__dict__)
+    said = [call.__dict__ for call in calls]
+    told = set().union(*said)
     columns: list[Any] = []
     for field in UNPRICED:
         special = _SPECIAL.get(field.name)
@@ -84,7 +83,8 @@ def call_rows(calls: Sequence[Call]) -> pa.RecordBatch:
         elif special:
             values = special(calls)
         elif field.name in told:
-            values = list(map(attrgetter(field.name), calls))
+            name, default = field.name, getattr(Call, field.name, None)
+            values = [some.get(name, default) for some in said]
         else:  # no call of the batch says anything here: about half of all columns
             values = pa.repeat(pa.scalar(getattr(Call, field.name), field.type), len(calls))
         columns.append(values if isinstance(values, pa.Array) else _array(values, field.type))

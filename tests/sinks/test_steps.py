@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
+import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.test_pipeline import TestPipeline
@@ -18,9 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.batch import RowBatch
-from sinks.clickhouse import Store, StoreAddress, StoreSettings
+from sinks.clickhouse import Store, StoreAddress, StoreError, StoreSettings
 from sinks.reconcile import reconcile
-from sinks.steps import MinutesOf, RowsToMinutes, marker_time
+from sinks.steps import MinutesOf, RowsToMinutes, WriteDoFn, marker_time
 from tests.sinks.samples import NOON, batch, call
 
 TIMINGS = {PaneInfoTiming.EARLY: "early", PaneInfoTiming.ON_TIME: "on time", PaneInfoTiming.LATE: "late"}
@@ -69,6 +73,67 @@ def test_a_marker_beyond_the_allowed_lateness_rides_in_a_younger_window() -> Non
     with TestPipeline(options=options) as p:
         minutes = p | stream | MinutesOf(early_s=10, lateness_s=lateness) | beam.FlatMap(lambda shard: list(shard[1]))
         assert_that(minutes, equal_to([NOON]))
+
+
+@pytest.fixture
+def write(store: Store, address: StoreAddress) -> Iterator[WriteDoFn]:
+    """The step of one worker, two calls to a block, with a bundle begun."""
+    step = WriteDoFn(StoreSettings(address, insert_rows=2), 0)
+    step.setup()
+    step.start_bundle()
+    yield step
+    step.teardown()
+
+
+def two_calls(block: int) -> RowBatch:
+    """The calls of one block, in a minute of their own."""
+    return batch([call(2 * block + n, NOON + 60 * block) for n in range(2)], end=False)
+
+
+def test_a_block_is_inserted_while_the_next_is_collected(write: WriteDoFn, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, insert, order = threading.Event(), Store.insert, []
+
+    def slow(store: Store, table: str, rows: pa.Table) -> None:
+        assert gate.wait(60)
+        order.append((table, rows.num_rows))
+        insert(store, table, rows)
+
+    monkeypatch.setattr(Store, "insert", slow)
+    assert list(write.process(two_calls(0))) == []  # full, and in hand: nobody waits for the store
+    assert list(write.process(batch([call(9, NOON + 60)], end=False))) == []
+    assert order == []
+    gate.set()
+    assert [marker.value for marker in write.finish_bundle()] == [(0, NOON), (1, NOON + 60)]
+    written = [one for one in order if one[1]]
+    assert written == [("calls", 2), ("receipts", 2), ("calls", 1), ("receipts", 1)]  # one block after the other
+
+
+def test_a_marker_comes_after_its_rows(write: WriteDoFn, store: Store) -> None:
+    seen: list[int] = []
+
+    def follow(markers: Iterable[Any]) -> None:
+        for marker in markers:
+            minute = marker.value[1]
+            calls = store.rows(f"SELECT count() FROM {store.table('calls')} WHERE toUInt32(minute) = {minute}")
+            assert calls == [(2,)]
+            seen.append(minute)
+
+    for block in range(5):
+        follow(write.process(two_calls(block)))
+    follow(write.finish_bundle())
+    assert seen == [NOON + 60 * block for block in range(5)]
+
+
+def test_a_block_that_the_store_refuses_fails_the_bundle(write: WriteDoFn, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(Store, "insert", refused)
+    assert list(write.process(two_calls(0))) == []
+    with pytest.raises(StoreError, match="the disk is full"):
+        list(write.process(two_calls(1)))
+    with pytest.raises(StoreError, match="the disk is full"):
+        list(write.finish_bundle())
 
 
 @given(minute=st.integers(0, 2**31).map(lambda s: s // 60 * 60), seen=st.integers(0, 2**31), lateness=st.integers(0, 10**7))
