@@ -12,10 +12,10 @@ export PYTHONUTF8 := 1
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-bench demo test soak lint types bench lock docs clean
+.PHONY: help setup setup-dev setup-bench demo test soak lint types bench kafka-up kafka-down lock docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## make .venv with .venv/bin/llm-finops; nothing to do when it is current
 	@sh deploy/local/setup.sh runtime
@@ -45,10 +45,16 @@ types: setup-dev ## strict types
 bench: setup-bench ## measure, one line per figure
 	@LITELLM_LOCAL_MODEL_COST_MAP=True .venv-bench/bin/python -m benchmarks $(ARGS)
 
+kafka-up: setup ## start a Kafka broker on localhost:9092 that goes on; needs Java 17 and Maven, no Docker
+	@$(BIN)/python deploy/local/kafka.py up $(ARGS)
+
+kafka-down: setup ## end that broker; its topics are kept
+	@$(BIN)/python deploy/local/kafka.py down $(ARGS)
+
 # One resolution for Python 3.11 to 3.13 and every platform; the others follow the versions of requirements.lock.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-	--extra chdb --extra fast --extra serve --group setup pyproject.toml
+	--extra chdb --extra fast --extra serve --extra kafka --group setup pyproject.toml
 
 lock: setup-dev ## pin the versions anew (ARGS=--upgrade for newer ones)
 	@$(COMPILE) $(ARGS) --output-file requirements.lock
@@ -62,5 +68,6 @@ docs: setup ## write what is made from the code: pages, the list of exported col
 	@$(BIN)/python -m deploy.grafana.overview deploy/grafana/dashboards/overview.json
 
 clean: ## remove the environments and all that was made
-	@rm -rf .venv .venv-bench build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@[ ! -x $(BIN)/python ] || $(BIN)/python deploy/local/kafka.py down >/dev/null
+	@rm -rf .venv .venv-bench build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .services
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

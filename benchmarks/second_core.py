@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import apache_beam as beam
@@ -27,8 +28,8 @@ from pipelines.workers import Workers, WorkSettings
 from schemas.batch import RowBatch
 from schemas.tables import CALLS, DEAD_LETTERS, RECEIPTS
 from schemas.telemetry import TALLY
-from sources.files import FileLimits, find, plan
-from sources.steps import ReadFiles
+from sources.files import FileLimits, find, plan, read
+from sources.steps import ReadPieces
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
 from transforms.steps import CallsToRows
@@ -69,14 +70,14 @@ def main() -> None:
     if given.pin:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     splits = plan(find([given.logs]), FileLimits())
-    settings = WorkSettings(FileLimits(), DecodeSettings(), CountSettings())
+    settings = WorkSettings(partial(read, limits=FileLimits()), DecodeSettings(), CountSettings())
     pool = Workers(given.workers, settings, splits) if given.workers > 1 else None
     began = time.monotonic()
     with pool or nullcontext():
         for first, last in epochs(splits, EPOCH_BYTES):
             pipeline = beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([]))
             if pool is None:
-                raw = pipeline | ReadFiles(splits[first:last])
+                raw = pipeline | ReadPieces(splits[first:last], settings.reader)
                 rows = raw | CallsToRows(settings.decode, settings.count)
             else:
                 rows = pipeline | RowsOfWorkers(pool, splits[first:last])

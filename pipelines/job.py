@@ -12,7 +12,7 @@ from pipelines.workers import Workers
 from schemas.batch import RawBatch, RowBatch
 from schemas.telemetry import TALLY
 from sinks.steps import RowsToMinutes
-from sources.files import Split
+from sources.pieces import Piece
 from sources.steps import Reading
 from transforms.steps import CallsToRows, tally
 
@@ -24,10 +24,10 @@ def build(raw: beam.PCollection[RawBatch], calls: CallsToRows, minutes: RowsToMi
 
 @dataclass(eq=False)
 class RowsOfWorkers(beam.PTransform):  # type: ignore[misc]
-    """Rows of the next splits as worker processes make them, in order; for runners that share this process only."""
+    """Rows of the next pieces as worker processes make them, in order; for runners that share this process only."""
 
     pool: Workers
-    splits: Sequence[Split]
+    pieces: Sequence[Piece]
     reading: Reading = field(default_factory=Reading)
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[RowBatch]:
@@ -35,7 +35,7 @@ class RowsOfWorkers(beam.PTransform):  # type: ignore[misc]
         _WAITING[token] = self
         return (
             begin
-            | "Splits" >> beam.Create([token], reshuffle=False)
+            | "Pieces" >> beam.Create([token], reshuffle=False)
             | "TakeRows" >> beam.FlatMap(_take).with_output_types(RowBatch)
         )
 
@@ -45,9 +45,9 @@ _WAITING: dict[str, RowsOfWorkers] = {}
 
 def _take(token: str) -> Iterator[RowBatch]:
     work = _WAITING.pop(token)
-    for split in work.splits:
+    for piece in work.pieces:
         rows = work.pool.rows(work.reading.asked)
-        if rows is None or not work.reading.begin(split):
+        if rows is None or not work.reading.begin(piece):
             return
         for batch in rows:
             if TALLY.started_at is None:

@@ -9,14 +9,20 @@ from pipelines.run import Job
 from pipelines.sections import Settings
 from pipelines.stores import retention_of, store_settings
 from sources.files import FileLimits
+from sources.kafka import KafkaSettings, parse
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
 from transforms.own.files import read_rules
 from transforms.people import People
 
 
-def job_of(settings: Settings, paths: Sequence[Path], again: bool = False) -> Job:
-    """The run that the settings describe, over these files; ``again``: also over what was read before."""
+def job_of(settings: Settings, paths: Sequence[Path], again: bool = False, topics: str = "") -> Job:
+    """The run that the settings describe, over these files or the topics at this address; ``again``: also over what was read
+    before.
+
+    Raises:
+        sources.files.SourceError: the address is not one.
+    """
     source, windows = settings.source, settings.windows
     return Job(
         paths=paths,
@@ -35,6 +41,7 @@ def job_of(settings: Settings, paths: Sequence[Path], again: bool = False) -> Jo
         default_time=int(source.default_time.timestamp() * 1_000_000) if source.default_time else None,
         early_s=windows.early_seconds,
         lateness_s=windows.late_hours * 3600,
+        call_s=windows.expected_call_seconds,
         runner="" if settings.runner.name == "local" else settings.runner.name,
         runner_options=settings.runner.options,
         epoch_bytes=settings.runner.epoch_bytes,
@@ -43,4 +50,28 @@ def job_of(settings: Settings, paths: Sequence[Path], again: bool = False) -> Jo
         retention=retention_of(settings),
         people=People(settings.privacy.keys),
         wait_s=settings.runner.wait_seconds,
+        kafka=kafka_settings(settings, topics) if topics else None,
+    )
+
+
+def kafka_settings(settings: Settings, address: str) -> KafkaSettings:
+    """How to read the topics at ``kafka://brokers/topics``."""
+    brokers, topics = parse(address)
+    given, source = settings.kafka, settings.source
+    return KafkaSettings(
+        brokers,
+        topics,
+        given.group,
+        given.begin,
+        given.security,
+        given.mechanism,
+        given.user,
+        given.ca,
+        given.certificate,
+        given.key,
+        given.check_host,
+        source.max_record_bytes,
+        source.batch_records,
+        source.batch_bytes,
+        given.patience_seconds,
     )

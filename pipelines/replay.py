@@ -142,7 +142,7 @@ class _Replay:
                 data = text.encode()
                 if record_hash(data) == record.record_hash:
                     source, first_sight = waiting[record][0].source, self._known.get(segment, 0)
-                    yield RawBatch(source, segment, b"", first_sight, [data], [record.position], [], len(data))
+                    yield RawBatch(source, segment, b"", first_sight, [data], [record.position], bytes_read=len(data))
 
     def _run(
         self,

@@ -1,6 +1,6 @@
-"""Run the job over bounded files, in this process or on any Beam runner, and keep account of the run.
+"""Run the job over bounded input, in this process or on any Beam runner, and keep account of the run.
 
-In this process it runs in epochs: bounded pipelines over some of the splits, after each of which ``pipelines.state`` knows
+In this process it runs in epochs: bounded pipelines over some of the pieces, after each of which ``pipelines.state`` knows
 what is done. A run that is killed at any moment goes on when the same command is run again: positions, keys and minutes
 come out the same, so nothing is counted twice and nothing is lost.
 """
@@ -12,14 +12,15 @@ import hashlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import apache_beam as beam
 import pyarrow as pa
@@ -30,6 +31,7 @@ from pipelines.job import RowsOfWorkers, build
 from pipelines.serving import answering
 from pipelines.state import State
 from pipelines.workers import Workers, WorkSettings
+from schemas.batch import SegmentEnd
 from schemas.tables import PRICE_RUNS, PRICES, RUNS
 from schemas.telemetry import TALLY, Stage
 from sinks.clickhouse import Store, StoreSettings
@@ -39,8 +41,11 @@ from sinks.recompute import recompute
 from sinks.retention import DEFAULTS, Changed, Retention, keep
 from sinks.schema import migrate
 from sinks.steps import TOUCHED, RowsToMinutes, RowsToStore
-from sources.files import FileLimits, Split, plan
-from sources.steps import READING, ReadFiles, Reading
+from sources import files, kafka
+from sources.files import FileLimits
+from sources.kafka import KafkaSettings
+from sources.pieces import Piece, Reader
+from sources.steps import READING, Reading, ReadPieces
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
 from transforms.own import NO_RULES, Rule
@@ -50,15 +55,20 @@ from transforms.steps import CallsToRows
 from transforms.work import GC_THRESHOLDS, LIVE_PRICE_RUN
 
 WORTH_BYTES: Final = 256 << 20
+PIECE_RECORDS: Final = 16_384
+"""Records of a topic that one worker reads in one go."""
+
 MOST_WORKERS: Final = 8
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything a run needs. ``runner`` empty: in this process, in epochs of about ``epoch_bytes`` read.
+    """Everything a run needs: ``paths`` of files to read, or topics of ``kafka``.
+
+    ``runner`` empty: in this process, in epochs of about ``epoch_bytes`` read.
 
     ``workers``: processes that read, decode, count and price; 0: as many as the input is worth. ``again``: read also what
-    was read before. ``wait_s``: how long to wait for another run on the store to end.
+    was read before. ``call_s``: the longest call to expect. ``wait_s``: how long to wait for another run on the store to end.
     """
 
     paths: Sequence[Path]
@@ -71,6 +81,7 @@ class Job:
     default_time: int | None = None
     early_s: int = 10
     lateness_s: int = 86_400
+    call_s: int = 120
     runner: str = ""
     runner_options: tuple[str, ...] = ()
     epoch_bytes: int = 512 << 20
@@ -79,6 +90,14 @@ class Job:
     wait_s: float = 0
     retention: Retention = DEFAULTS
     people: People = NOBODY
+    kafka: KafkaSettings | None = None
+
+    @property
+    def reader(self) -> Reader:
+        """What reads a piece of the input."""
+        if self.kafka is not None:
+            return partial(kafka.read, settings=self.kafka)
+        return partial(files.read, limits=self.limits)
 
     @property
     def work(self) -> bytes:
@@ -91,9 +110,9 @@ class Job:
 class Counts:
     """What a run did. ``seconds``: from the first batch to the last write; ``startup_seconds``: before the first batch.
 
-    ``state``: ``done``, or ``stopped`` if it was asked to before ``left_bytes`` of its input were read. ``known_files``
-    were read by an earlier run. ``workers``: processes that read and priced. ``expired`` calls, among the ``ignored``, are older
-    than calls are kept. ``retention`` is what changed in how long rows are kept.
+    ``state``: ``done``, or ``stopped`` if it was asked to before ``left_bytes`` of its input were read. ``known_files``, or
+    partitions, were read by an earlier run. ``workers``: processes that read and priced. ``expired`` calls, among the
+    ``ignored``, are older than calls are kept. ``retention`` is what changed in how long rows are kept.
     """
 
     run_id: str
@@ -120,15 +139,40 @@ class Counts:
 
 
 def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Counts:
-    """Read ``job.paths``, write calls and minutes. ``schemas.telemetry.TALLY`` tells how far it is.
+    """Read the input of a job, write calls and minutes. ``schemas.telemetry.TALLY`` tells how far it is.
 
-    ``stop`` is asked between splits; once it says so, the run ends there with everything written proved and in order.
+    ``stop`` is asked between pieces; once it says so, the run ends there with everything written proved and in order.
 
     Raises:
         sources.files.SourceError: an input is missing or unreadable.
         sinks.clickhouse.StoreError: the store refuses, is full or unreachable, or another run holds it.
     """
     began = time.monotonic()
+    with opened(job) as (job, store, state, changed):
+        pieces, known = _to_read(job, store, state)
+        TALLY.clear()
+        TALLY.total_bytes = sum(piece.expected for piece in pieces)
+        publish_book(store, job.books)
+        workers = job.workers or _worth(pieces)
+        with account(store, job) as row:
+            left: Sequence[Piece] = ()
+            if state is None:
+                _execute(_windowed(job, pieces), job)
+            else:
+                left = _in_epochs(job, store, state, pieces, workers, stop)
+            row.ended("stopped" if left else "done", began)
+    return row.counts(
+        known_files=known,
+        left_bytes=sum(piece.expected for piece in left),
+        workers=workers,
+        retention=tuple(changed),
+    )
+
+
+@contextmanager
+def opened(job: Job) -> Iterator[tuple[Job, Store, State | None, list[Changed]]]:
+    """The job as it is to be run, its store, brought up to date, its state (none on other runners), and what changed in how
+    long rows are kept. Whatever a run that was killed left to be done first is done."""
     held = State(job.store.address, job.work, job.wait_s) if not job.runner else nullcontext()
     with held as state, answering(job.store.address):
         store = job.store.open()
@@ -136,48 +180,71 @@ def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Counts:
         if state is not None and (dirty := state.dirty()):
             finish_replay(store, dirty)
         changed = keep(store, job.retention)
-        job = knowing(job, store)
-        splits = plan(job.paths, job.limits, job.default_time, known_times(store))
-        files = len({split.path for split in splits})
-        if state is not None and not job.again:
-            splits = state.left(splits, segment_ends(store))
-        TALLY.clear()
-        TALLY.total_bytes = sum(split.expected for split in splits)
-        account = _Account(store, job, uuid.uuid4().hex)
-        publish_book(store, job.books)
-        account.write("running")
-        left: Sequence[Split] = ()
-        workers = job.workers or _worth(splits)
-        try:
-            if state is None:
-                _execute(_windowed(job, splits), job)
-            else:
-                left = _in_epochs(job, store, state, splits, workers, stop)
-        except BaseException as error:
-            account.write("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", quiet=True)
-            raise
-        seconds, startup = _seconds(began)
-        ended = "stopped" if left else "done"
-        account.write(ended, seconds)
-    return Counts(
-        account.run_id,
-        ended,
-        TALLY.records,
-        TALLY.calls,
-        TALLY.dead,
-        TALLY.ignored,
-        TALLY.bytes,
-        TALLY.minutes,
-        Decimal(TALLY.cost_pico).scaleb(-12),
-        round(seconds, 3),
-        round(startup, 3),
-        {name: round(ns / 1e9, 3) for name, ns in TALLY.stage_ns.items()},
-        files - len({split.path for split in splits}),
-        sum(split.expected for split in left),
-        workers,
-        TALLY.expired,
-        tuple(changed),
-    )
+        yield knowing(job, store), store, state, changed
+
+
+def _to_read(job: Job, store: Store, state: State | None) -> tuple[Sequence[Piece], int]:
+    """What is to be read of the input as it is now, and how many of its files or partitions were read before."""
+    if job.kafka is not None:
+        with kafka.Topics(job.kafka) as topics:
+            return plan_topics(job.kafka, topics, store, None if job.again else state)
+    splits = files.plan(job.paths, job.limits, job.default_time, known_times(store))
+    paths = {split.path for split in splits}
+    if state is not None and not job.again:
+        splits = state.left(splits, segment_ends(store))
+    return splits, len(paths) - len({split.path for split in splits})
+
+
+def plan_topics(settings: KafkaSettings, topics: kafka.Topics, store: Store, state: State | None) -> tuple[Sequence[Piece], int]:
+    """Everything that is in the topics now and was not read, in pieces; and the number of partitions with nothing new.
+
+    Raises:
+        sources.files.SourceError: a topic is not there, or the broker cannot be reached or refuses.
+    """
+    logs = topics.logs()
+    refuse_missing(settings, logs)
+    positions = standing(state, store) if state is not None else {}
+    ranges = kafka.plan(logs, positions, begin(topics, logs, positions), time.time())
+    waiting = {one.segment for one in ranges}
+    return list(kafka.cut(ranges, PIECE_RECORDS)), sum(log.segment in positions and log.segment not in waiting for log in logs)
+
+
+def refuse_missing(settings: KafkaSettings, logs: Sequence[kafka.Log]) -> None:
+    """Raise a ``SourceError`` that names the topics which are not there."""
+    missing = sorted(set(settings.topics) - {log.topic for log in logs})
+    if missing:
+        raise files.SourceError(f"{settings}: no such topic: {', '.join(missing)}")
+
+
+def begin(topics: kafka.Topics, logs: Sequence[kafka.Log], positions: Mapping[bytes, kafka.Position]) -> dict[bytes, int]:
+    """Where to begin with partitions of which no position is known.
+
+    The settings say it of topics that were never read. A partition that was added to a topic, or a topic that was made anew, is
+    read from its beginning: nothing in it is older than the run that read the others.
+    """
+    new = [log for log in logs if log.segment not in positions]
+    read = {kafka.topic_of(position.source) for position in positions.values()}
+    first = [log for log in new if log.topic not in read]
+    return {log.segment: log.first for log in new} | (topics.at_start(first) if first else {})
+
+
+def standing(state: State, store: Store) -> dict[bytes, kafka.Position]:
+    """How far partitions were read, as far as the store's ledger bears it out: one restored from a backup has less."""
+    positions = state.positions()
+    ends = reached(segment_ends(store, positions))
+    for segment, known in positions.items():
+        at = ends.get(segment, known.first)
+        if known.records and at < known.next:
+            positions[segment] = replace(known, next=at, first=at, records=0, bytes=0)
+    return positions
+
+
+def reached(ends: Mapping[tuple[str, bytes, int], SegmentEnd]) -> dict[bytes, int]:
+    """The end of the last range of each segment."""
+    found: dict[bytes, int] = {}
+    for (_, segment, _), end in ends.items():
+        found[segment] = max(end.end, found.get(segment, 0))
+    return found
 
 
 def known_times(store: Store) -> dict[bytes, int]:
@@ -220,20 +287,22 @@ def publish_book(store: Store, books: tuple[Path, ...]) -> None:
     store.insert(PRICE_RUNS.name, pa.Table.from_pylist([live], PRICE_RUNS.arrow))
 
 
-def segment_ends(store: Store) -> dict[tuple[str, bytes, int], int]:
-    """Where each range that the ledger knows ended, by path, segment and start."""
-    rows = store.rows(f"SELECT source, segment, start, end FROM {store.table('segments')} FINAL")
-    return {(source, segment, start): end for source, segment, start, end in rows}
+def segment_ends(store: Store, segments: Iterable[bytes] | None = None) -> dict[tuple[str, bytes, int], SegmentEnd]:
+    """The ranges that the ledger has (only of these ``segments``, if they are given), by path, segment and start."""
+    wanted = ", ".join(f"'{one.hex().upper()}'" for one in segments or ()) or "''"
+    only = "" if segments is None else f" WHERE hex(segment) IN ({wanted})"
+    rows = store.rows(f"SELECT source, segment, start, end, records, bytes FROM {store.table('segments')} FINAL{only}")
+    return {(source, segment, start): SegmentEnd(start, *more) for source, segment, start, *more in rows}
 
 
 Graph = Callable[[beam.Pipeline], object]
 
 
-def _windowed(job: Job, splits: Sequence[Split]) -> Graph:
+def _windowed(job: Job, pieces: Sequence[Piece]) -> Graph:
     """The whole job in one pipeline, as runners with workers elsewhere execute it."""
 
     def graph(pipeline: beam.Pipeline) -> object:
-        raw = pipeline | "ReadFiles" >> ReadFiles(splits, job.limits)
+        raw = pipeline | "Read" >> ReadPieces(pieces, job.reader)
         minutes = build(
             raw,
             CallsToRows(job.decode, job.count, job.books, job.owners, job.people),
@@ -245,34 +314,21 @@ def _windowed(job: Job, splits: Sequence[Split]) -> Graph:
 
 
 def _in_epochs(
-    job: Job, store: Store, state: State, splits: Sequence[Split], workers: int, stop: Callable[[], bool]
-) -> Sequence[Split]:
-    """Run epoch by epoch in this process; what is left of the splits if it was stopped.
+    job: Job, store: Store, state: State, pieces: Sequence[Piece], workers: int, stop: Callable[[], bool]
+) -> Sequence[Piece]:
+    """Run epoch by epoch in this process; what is left of the pieces if it was stopped.
 
     A minute is recomputed once an epoch did not touch it, which in logs that are in order of time is soon; the rest at the
     end. Both are proved by the state: a minute is dirty until then.
     """
-    keeper = uuid.uuid4().hex
-    known = WorkSettings(job.limits, job.decode, job.count, job.books, job.owners, job.people)
-    pool = Workers(workers, known, splits) if workers > 1 else None
+    known = WorkSettings(job.reader, job.decode, job.count, job.books, job.owners, job.people)
+    pool = Workers(workers, known, pieces) if workers > 1 else None
     with pool or nullcontext():
-        for first, last in epochs(splits, job.epoch_bytes):
-            touched = set[int]()
-
-            def keep(minutes: set[int], touched: set[int] = touched) -> None:
-                touched |= minutes
-                state.touch(minutes)
-
-            TOUCHED[keeper], READING[keeper] = keep, Reading(stop)
-            try:
-                _execute(_epoch(job, splits[first:last], pool, keeper), job)
-            finally:
-                read = set(READING.pop(keeper).splits)
-                del TOUCHED[keeper]
-            state.done(read, segment_ends(store))
-            if len(read) < last - first or (last < len(splits) and stop()):
+        for first, last in epochs(pieces, job.epoch_bytes):
+            read, touched = epoch(job, store, state, pieces[first:last], stop, pool)
+            if len(read) < last - first or (last < len(pieces) and stop()):
                 settle(store, state, state.dirty())
-                return [split for split in splits[first:] if split not in read]
+                return [piece for piece in pieces[first:] if piece not in read]
             settle(store, state, [minute for minute in state.dirty() if minute not in touched])
     if pool is not None:
         for stage, nanoseconds in pool.took.items():
@@ -281,35 +337,56 @@ def _in_epochs(
     return ()
 
 
-def _epoch(job: Job, splits: Sequence[Split], pool: Workers | None, keeper: str) -> Graph:
+def epoch(
+    job: Job,
+    store: Store,
+    state: State,
+    pieces: Sequence[Piece],
+    stop: Callable[[], bool] = lambda: False,
+    pool: Workers | None = None,
+) -> tuple[set[Piece], set[int]]:
+    """Read these pieces, or those before ``stop`` said so, and record them as done; which those are, and the minutes touched."""
+    keeper, touched = uuid.uuid4().hex, set[int]()
+
+    def keep(minutes: set[int]) -> None:
+        touched.update(minutes)
+        state.touch(minutes)
+
     def graph(pipeline: beam.Pipeline) -> object:
         if pool is None:
-            raw = pipeline | "ReadFiles" >> ReadFiles(splits, job.limits, keeper)
+            raw = pipeline | "Read" >> ReadPieces(pieces, job.reader, keeper)
             rows = raw | "CallsToRows" >> CallsToRows(job.decode, job.count, job.books, job.owners, job.people)
         else:
-            rows = pipeline | "RowsOfWorkers" >> RowsOfWorkers(pool, splits, READING[keeper])
+            rows = pipeline | "RowsOfWorkers" >> RowsOfWorkers(pool, pieces, READING[keeper])
         return rows | "RowsToStore" >> RowsToStore(job.store, keeper)
 
-    return graph
+    TOUCHED[keeper], READING[keeper] = keep, Reading(stop)
+    try:
+        _execute(graph, job)
+    finally:
+        read = set(READING.pop(keeper).pieces)
+        del TOUCHED[keeper]
+    state.done(read, segment_ends(store, {piece.segment for piece in read}))
+    return read, touched
 
 
-def epochs(splits: Sequence[Split], size: int) -> Iterator[tuple[int, int]]:
-    """Cut splits into runs of about ``size`` expected bytes, one split at least: first and last index of each."""
+def epochs(pieces: Sequence[Piece], size: int) -> Iterator[tuple[int, int]]:
+    """Cut pieces into runs of about ``size`` expected bytes, one piece at least: first and last index of each."""
     first = held = 0
-    for index, split in enumerate(splits):
-        if held and held + split.expected > size:
+    for index, piece in enumerate(pieces):
+        if held and held + piece.expected > size:
             yield first, index
             first, held = index, 0
-        held += split.expected
-    if held or first < len(splits):
-        yield first, len(splits)
+        held += piece.expected
+    if held or first < len(pieces):
+        yield first, len(pieces)
 
 
-def _worth(splits: Sequence[Split]) -> int:
+def _worth(pieces: Sequence[Piece]) -> int:
     """How many workers pay for their start-up: one for each core if there is work for more than some seconds."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    small = len(splits) < 2 or sum(split.expected for split in splits) < WORTH_BYTES
-    return 1 if small else min(cores, len(splits), MOST_WORKERS)
+    small = len(pieces) < 2 or sum(piece.expected for piece in pieces) < WORTH_BYTES
+    return 1 if small else min(cores, len(pieces), MOST_WORKERS)
 
 
 def settle(store: Store, state: State, minutes: Sequence[int]) -> None:
@@ -345,6 +422,18 @@ def _seconds(began: float) -> tuple[float, float]:
     return now - first, first - began
 
 
+@contextmanager
+def account(store: Store, job: Job) -> Iterator[_Account]:
+    """Keep the row of ``runs``, also for a run that fails."""
+    row = _Account(store, job, uuid.uuid4().hex)
+    row.write("running")
+    try:
+        yield row
+    except BaseException as error:
+        row.write("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", quiet=True)
+        raise
+
+
 @dataclass
 class _Account:
     """The row of ``runs``: written at the start, and again, replacing it, at the end."""
@@ -352,15 +441,44 @@ class _Account:
     store: Store
     job: Job
     run_id: str
+    state: str = "running"
+    seconds: float = 0
+    startup_seconds: float = 0
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
+    def ended(self, state: str, began: float) -> None:
+        """The run, which ``began`` at this monotonic second, has ended."""
+        self.state = state
+        self.seconds, self.startup_seconds = _seconds(began)
+        self.write(state, self.seconds)
+
+    def counts(self, **more: Any) -> Counts:
+        """What the run did, by the tally of this process."""
+        return Counts(
+            self.run_id,
+            self.state,
+            TALLY.records,
+            TALLY.calls,
+            TALLY.dead,
+            TALLY.ignored,
+            TALLY.bytes,
+            TALLY.minutes,
+            Decimal(TALLY.cost_pico).scaleb(-12),
+            round(self.seconds, 3),
+            round(self.startup_seconds, 3),
+            {name: round(ns / 1e9, 3) for name, ns in TALLY.stage_ns.items()},
+            expired=TALLY.expired,
+            **more,
+        )
+
     def write(self, state: str, seconds: float | None = None, quiet: bool = False) -> None:
+        named = [str(self.job.kafka)] if self.job.kafka else [str(path) for path in self.job.paths]
         row = {
             "run_id": self.run_id,
             "started_at": self.started,
             "ended_at": None if state == "running" else datetime.now(UTC),
             "state": state,
-            "source": ", ".join(map(str, self.job.paths[:3])) + (" …" if len(self.job.paths) > 3 else ""),
+            "source": ", ".join(named[:3]) + (" …" if len(named) > 3 else ""),
             "records": TALLY.records,
             "calls": TALLY.calls,
             "dead_letters": TALLY.dead,

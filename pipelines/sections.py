@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, cast, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -118,7 +118,7 @@ class Section(BaseModel):
 class Source(Section):
     """Where calls are read from."""
 
-    from_: Texts = Field(default=(), alias="from", description="Files, folders and globs to read.")
+    from_: Texts = Field(default=(), alias="from", description="Files, folders and globs to read, or topics: kafka://host:9092/topic.")
     default_time: Time | None = Field(
         default=None, description="Time of calls that carry none; without it the time of their file at first sight."
     )
@@ -138,6 +138,44 @@ class Source(Section):
         le=1 << 30,
         description="Size of the records that travel together, at most.",
     )
+
+
+def _kafka_start(value: str) -> str:
+    if value not in ("earliest", "latest", "committed") and datetime.fromisoformat(value).tzinfo is None:
+        raise ValueError("a time without its zone")
+    return value
+
+
+class Kafka(Section):
+    """How topics are read: `--from kafka://broker:9092/topic`."""
+
+    group: str = Field(default="llm-finops", max_length=249, description="Group that offsets are committed for, as hints.")
+    start: Annotated[
+        str, AfterValidator(_kafka_start), _Allowed("earliest, latest, committed, or a time such as 2025-11-20T00:00:00Z")
+    ] = Field(default="earliest", description="Where to begin with a topic that was never read.")
+    security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="How to connect to the brokers."
+    )
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="PLAIN", description="How to log in, with the SASL kinds of security."
+    )
+    user: str = Field(default="", description="Who logs in.")
+    password: Annotated[SecretStr, _Allowed("a secret")] | None = Field(default=None, description="Password of the user.")
+    ca: str = Field(default="", description="File of the certificates that vouch for the brokers; empty: the system's.")
+    certificate: str = Field(default="", description="File of the certificate that this side shows, for mutual TLS.")
+    key: str = Field(default="", description="File of the key of that certificate.")
+    key_password: Annotated[SecretStr, _Allowed("a secret")] | None = Field(default=None, description="Password of the key.")
+    check_host: bool = Field(default=True, description="The broker's certificate must have the name of its host.")
+    patience_seconds: Whole = Field(
+        default=60, ge=1, le=86_400, description="How long to wait for a broker that does not answer; with --follow for ever."
+    )
+
+    @property
+    def begin(self) -> Literal["earliest", "latest", "committed"] | int:
+        """``start``, a time in UTC microseconds."""
+        if self.start in ("earliest", "latest", "committed"):
+            return cast("Literal['earliest', 'latest', 'committed']", self.start)
+        return int(datetime.fromisoformat(self.start).timestamp() * 1_000_000)
 
 
 class Store(Section):
@@ -317,6 +355,7 @@ class Settings(Section):
     """All settings; see ``load``."""
 
     source: Source = Source()
+    kafka: Kafka = Kafka()
     store: Store = Store()
     decode: Decode = Decode()
     count: Count = Count()
@@ -405,7 +444,7 @@ def _words(field: FieldInfo) -> _Allowed | None:
 def default_text(field: FieldInfo) -> str:
     """The default as a person would write it."""
     value = field.default
-    if value is None or value == ():
+    if value in (None, (), ""):
         return "none"
     if isinstance(value, ByteSize):
         return _size(value)

@@ -6,7 +6,8 @@ splits are done. A crash before that last step leaves too many dirty minutes and
 nothing. A minute stops being dirty after it was recomputed.
 
 A split is done if the store's own ledger says so, too, and the file is the one that was read: its path, beginning, size
-and time, or, for a plain file that has grown, the lines before its old end.
+and time, or, for a plain file that has grown, the lines before its old end. A partition of a topic is read in order, so of it
+one position is known, which the ledger must bear out, too.
 """
 
 from __future__ import annotations
@@ -17,27 +18,35 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple
 
 import fasteners
 
+from schemas.batch import SegmentEnd
 from sinks.clickhouse import StoreAddress, StoreError
 from sinks.owner import myself, words
 from sources.files import Split
+from sources.kafka import Position, Range
+from sources.pieces import Piece
 
-Ends = Mapping[tuple[str, bytes, int], int]
-"""By path, segment and start of a range: where it ended, as the store's ``segments`` say."""
+Ends = Mapping[tuple[str, bytes, int], SegmentEnd]
+"""By path, segment and start of a range: where it ended and what it held, as the store's ``segments`` say."""
 
 _TAIL: Final = 4096
-_VERSION: Final = 1
+_VERSION: Final = 2
 _TABLES: Final = f"""
 CREATE TABLE IF NOT EXISTS done (
   work BLOB, path TEXT, segment BLOB, start INTEGER, stop INTEGER, size INTEGER, changed INTEGER, tail BLOB,
   PRIMARY KEY (work, path, segment, start)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS positions (
+  work BLOB, segment BLOB, source TEXT, next INTEGER, first INTEGER, records INTEGER, bytes INTEGER, began REAL,
+  PRIMARY KEY (work, segment)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS dirty (minute INTEGER PRIMARY KEY);
 PRAGMA user_version = {_VERSION};
@@ -133,17 +142,46 @@ class State:
                 left.append(rest)
         return left
 
-    def done(self, splits: Collection[Split], ends: Ends) -> None:
-        """Record in one transaction that these splits, and all their rows, are in the store."""
-        rows = []
-        for split in splits:
-            stop = ends.get((split.path, split.segment, split.start))
-            if stop is not None:
-                stat = os.stat(split.path)
+    def done(self, pieces: Collection[Piece], ends: Ends) -> None:
+        """Record in one transaction that these pieces, and all their rows, are in the store."""
+        known = self.positions()
+        ranges = sorted((piece for piece in pieces if isinstance(piece, Range)), key=lambda piece: piece.start)
+        for piece in ranges:
+            moved = _moved(known.get(piece.segment), piece, ends)
+            if moved is not None:
+                known[piece.segment] = moved
+        read = {piece.segment for piece in ranges}
+        self._write(
+            ("INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?)", self._of_files(pieces, ends)),
+            (
+                "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [(self._work, *astuple(position)) for position in known.values() if position.segment in read],
+            ),
+        )
+
+    def _of_files(self, pieces: Iterable[Piece], ends: Ends) -> list[tuple[object, ...]]:
+        rows: list[tuple[object, ...]] = []
+        for split in pieces:
+            known = ends.get((split.path, split.segment, split.start)) if isinstance(split, Split) else None
+            if isinstance(split, Split) and known is not None:
+                stop, stat = known.end, os.stat(split.path)
                 whole = split.kind == "text" and stop > 0 and _ends_lines(split.path, stop)
                 tail = _tail(split, stop) if whole else b""
                 rows.append((self._work, split.path, split.segment, split.start, stop, stat.st_size, stat.st_mtime_ns, tail))
-        self._write("INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        return rows
+
+    def positions(self) -> dict[bytes, Position]:
+        """How far each partition was read, by segment."""
+        with self._threads:
+            rows = self._db.execute(
+                "SELECT segment, source, next, first, records, bytes, began FROM positions WHERE work = ?", (self._work,)
+            ).fetchall()
+        return {position.segment: position for position in (Position(*row) for row in rows)}
+
+    def keep_positions(self, positions: Iterable[Position]) -> None:
+        """Record where to go on with partitions: those that were not read yet, or of which less is in the store than thought."""
+        rows = [(self._work, *astuple(position)) for position in positions]
+        self._write(("INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows))
 
     def forget_paths(self, named: Callable[[str], bool]) -> int:
         """Forget files whose paths are ``named``, so that no byte of them stays; how many. Those that are still there are read
@@ -168,7 +206,7 @@ class State:
 
     def touch(self, minutes: Iterable[int]) -> None:
         """Mark minutes (seconds since 1970) dirty."""
-        self._write("INSERT OR IGNORE INTO dirty VALUES (?)", [(minute,) for minute in minutes])
+        self._write(("INSERT OR IGNORE INTO dirty VALUES (?)", [(minute,) for minute in minutes]))
 
     def dirty(self) -> list[int]:
         """Minutes whose calls may have changed since they were recomputed, in order."""
@@ -177,17 +215,34 @@ class State:
 
     def clean(self, minutes: Iterable[int]) -> None:
         """These minutes were recomputed after their last insert."""
-        self._write("DELETE FROM dirty WHERE minute = ?", [(minute,) for minute in minutes])
+        self._write(("DELETE FROM dirty WHERE minute = ?", [(minute,) for minute in minutes]))
 
-    def _write(self, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
+    def _write(self, *statements: tuple[str, Sequence[tuple[object, ...]]]) -> None:
         """One transaction: all of it or nothing."""
         try:
             with self._threads:
                 self._db.execute("BEGIN IMMEDIATE")
-                self._db.executemany(sql, rows)
+                for sql, rows in statements:
+                    self._db.executemany(sql, rows)
                 self._db.execute("COMMIT")
         except sqlite3.Error as error:
             raise _failed(self.path, error) from error
+
+
+def _moved(known: Position | None, piece: Range, ends: Ends) -> Position | None:
+    """The position after a piece that was read; None if something before it was not, or the ledger does not have it."""
+    if known is not None and known.next not in (piece.start, piece.lost_from):
+        return None
+    rows = [
+        end
+        for (path, segment, _), end in ends.items()
+        if (path, segment) == (piece.path, piece.segment) and end.start >= piece.first and end.end == piece.end
+    ]
+    if not rows:
+        return None
+    row = max(rows)
+    began = known.began if known and known.first == row.start and known.records else time.time()
+    return Position(piece.segment, piece.path, row.end, row.start, row.records, row.bytes, began)
 
 
 def _failed(path: Path, error: OSError | sqlite3.Error) -> StoreError:
@@ -211,7 +266,8 @@ def holder(address: StoreAddress) -> str | None:
 
 def _stands(done: _Done, split: Split, ends: Ends) -> bool:
     """Whether what was read is in the store, and still is what the file begins with."""
-    if ends.get((split.path, split.segment, done.start), -1) < done.stop:
+    known = ends.get((split.path, split.segment, done.start))
+    if known is None or known.end < done.stop:
         return False
     stat = os.stat(split.path)
     if (stat.st_size, stat.st_mtime_ns) == (done.size, done.changed):

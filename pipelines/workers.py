@@ -1,7 +1,7 @@
 """Worker processes of a local run: they read, decode, count and price; this process owns the state and the store.
 
-A worker writes the rows of a split to a file (Arrow inside pickles, a tenth of what it read) and says so; the owner takes
-the files in the order of the splits, so that the result is that of one process. How far workers run ahead is bounded, and
+A worker writes the rows of a piece to a file (Arrow inside pickles, a tenth of what it read) and says so; the owner takes
+the files in the order of the pieces, so that the result is that of one process. How far workers run ahead is bounded, and
 none outlives its owner. Nothing here imports Beam: a worker starts in a second and takes 200 MB less.
 """
 
@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Final
 
 from schemas.batch import RowBatch
-from sources.files import FileLimits, Split, read
+from sources.pieces import Piece, Reader
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
 from transforms.own import NO_RULES, Rule
@@ -37,7 +37,7 @@ _STOP: Final = "stop"
 """File beside the rows that tells workers that nobody waits for them any more."""
 
 _ASK_S: Final = 0.2
-"""How often to ask whether to stop while a split is being worked on."""
+"""How often to ask whether to stop while a piece is being worked on."""
 
 
 class WorkerDied(Exception):
@@ -48,7 +48,7 @@ class WorkerDied(Exception):
 class WorkSettings:
     """What a worker needs to know."""
 
-    limits: FileLimits
+    reader: Reader
     decode: DecodeSettings
     count: CountSettings
     books: tuple[Path, ...] = ()
@@ -58,7 +58,7 @@ class WorkSettings:
 
 @dataclass(frozen=True)
 class _Done:
-    """The rows of a split, in a file; when its work began (monotonic seconds), and how long each stage took, in nanoseconds."""
+    """The rows of a piece, in a file; when its work began (monotonic seconds), and how long each stage took, in nanoseconds."""
 
     path: str
     began: float
@@ -66,23 +66,23 @@ class _Done:
 
 
 class Workers:
-    """``count`` worker processes at work on ``splits``; to be used as a context manager."""
+    """``count`` worker processes at work on ``pieces``; to be used as a context manager."""
 
-    def __init__(self, count: int, settings: WorkSettings, splits: Iterable[Split]) -> None:
+    def __init__(self, count: int, settings: WorkSettings, pieces: Iterable[Piece]) -> None:
         self._ahead = 2 * count
         self._folder = tempfile.TemporaryDirectory(prefix="llm-finops-rows-")
         self._pool = ProcessPoolExecutor(count, get_context("spawn"), _start, (settings,))
-        self._todo = enumerate(splits)
+        self._todo = enumerate(pieces)
         self._waiting: deque[Future[_Done]] = deque()
         self.took: dict[str, int] = defaultdict(int)
         self.started_at: float | None = None
-        """When the first split began to be read, in monotonic seconds; before that, workers start."""
+        """When the first piece began to be read, in monotonic seconds; before that, workers start."""
 
     def rows(self, stop: Callable[[], bool] = lambda: False) -> Iterator[RowBatch] | None:
-        """The rows of the next split, batch by batch; None once ``stop`` says so, which is asked while it waits.
+        """The rows of the next piece, batch by batch; None once ``stop`` says so, which is asked while it waits.
 
         Raises:
-            sources.files.SourceError: a file vanished or can no longer be read.
+            sources.files.SourceError: what it reads from vanished or can no longer be read.
             WorkerDied: a worker was killed.
         """
         try:
@@ -137,7 +137,7 @@ def _die_with_the_owner() -> None:
         os._exit(1)
 
 
-def _work(split: Split, path: str) -> _Done:
+def _work(piece: Piece, path: str) -> _Done:
     took: dict[str, int] = defaultdict(int)
     started = time.monotonic()
 
@@ -146,7 +146,7 @@ def _work(split: Split, path: str) -> _Done:
 
     stopped = Path(path).with_name(_STOP)
     with open(path, "wb") as out:
-        batches = read(split, _settings.limits)
+        batches = _settings.reader(piece)
         while True:
             began = perf_counter_ns()
             raw = next(batches, None)

@@ -60,6 +60,9 @@ class RawBatch:
     ``positions`` are decompressed byte offsets (files) or offsets (topics). ``default_time`` is the event time of
     records that carry none, in UTC microseconds. ``rejects`` are records the source refused to hand on (too long,
     cut by a broken archive); they are items of the ledger like any other. ``end`` closes the segment's range.
+
+    A transport that keeps a time for each record gives them as ``times`` (UTC microseconds), with the smallest as
+    ``default_time``; one that says things beside a record, as Kafka does, gives these as ``headers``. Else both are empty.
     """
 
     source: str
@@ -71,6 +74,8 @@ class RawBatch:
     rejects: list[DeadLetter] = field(default_factory=list)
     bytes_read: int = 0
     end: SegmentEnd | None = None
+    times: list[int] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -83,6 +88,7 @@ class CallBatch:
     default_time: int
     calls: list[Call] = field(default_factory=list)
     record_hashes: list[int] = field(default_factory=list)  # one for each call
+    times: list[int] = field(default_factory=list)  # likewise, where the transport keeps one for each record
     dead: list[DeadLetter] = field(default_factory=list)
     ignored: list[Ignored] = field(default_factory=list)
     records: int = 0

@@ -399,7 +399,7 @@ class _Lines:
     def _with_long_lines(self, lines: list[bytes], starts: list[int], batcher: _Batcher) -> Iterator[RawBatch]:
         for line, start in zip(lines, starts, strict=True):
             if len(line) > self._max:
-                batcher.reject(_LongLine(line).letter(start, self._max), len(line) + 1)
+                batcher.reject(too_large(line, start, self._max), len(line) + 1)
             else:
                 yield from batcher.take([line], [start])
 
@@ -452,6 +452,11 @@ class _LongLine:
         return DeadLetter(position, 0, "record_too_large", error, "", self.size, self.hash())
 
 
+def too_large(record: bytes, position: int, limit: int) -> DeadLetter:
+    """The dead letter of a whole record that is longer than ``limit`` bytes."""
+    return _LongLine(record).letter(position, limit)
+
+
 def _value_column(schema: pa.Schema) -> str | None:
     """The column that holds whole records, or None if the rows themselves are the records."""
     plain = [
@@ -495,8 +500,7 @@ def _read_parquet(split: Split, limits: FileLimits) -> Iterator[RawBatch]:
         for batch in file.iter_batches(batch_size=min(limits.batch_records, 256)):
             for record in _parquet_records(batch, column):
                 if len(record) > limits.max_record_bytes:
-                    letter = _LongLine(record).letter(row, limits.max_record_bytes)
-                    batcher.reject(letter, len(record))
+                    batcher.reject(too_large(record, row, limits.max_record_bytes), len(record))
                 else:
                     yield from batcher.take([record], [row])
                 row += 1

@@ -1,4 +1,4 @@
-"""The Beam step that reads files: splits in, micro-batches out."""
+"""The Beam step that reads: pieces in, micro-batches out."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import apache_beam as beam
 import schemas.coders  # noqa: F401  (registers the coders of the batches)
 from schemas.batch import RawBatch
 from schemas.telemetry import TALLY, Stage
-from sources.files import FileLimits, Split, read
+from sources.pieces import Piece, Reader
 
 
 @dataclass
 class Reading:
-    """What an epoch has read in this process. ``asked``: whether to stop; asked between splits, and while waiting for one."""
+    """What an epoch has read in this process. ``asked``: whether to stop; asked between pieces, and while waiting for one."""
 
     asked: Callable[[], bool] = lambda: False
-    splits: list[Split] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
 
-    def begin(self, split: Split) -> bool:
-        """Whether to read this split; if so, it counts as read."""
+    def begin(self, piece: Piece) -> bool:
+        """Whether to read this piece; if so, it counts as read."""
         if self.asked():
             return False
-        self.splits.append(split)
+        self.pieces.append(piece)
         return True
 
 
@@ -33,22 +33,22 @@ READING: dict[str, Reading] = {}
 """The epochs of this process, by name; for runners that share it only."""
 
 
-class ReadSplitDoFn(beam.DoFn):  # type: ignore[misc]
-    """Stream the batches of one split, if the epoch of that ``name`` still wants it."""
+class ReadPieceDoFn(beam.DoFn):  # type: ignore[misc]
+    """Stream the batches of one piece, if the epoch of that ``name`` still wants it."""
 
-    def __init__(self, limits: FileLimits, name: str = "") -> None:
-        self._limits = limits
+    def __init__(self, reader: Reader, name: str = "") -> None:
+        self._reader = reader
         self._name = name
 
     def setup(self) -> None:
         self._stage = Stage("read")
 
-    def process(self, split: Split) -> Iterator[RawBatch]:
+    def process(self, piece: Piece) -> Iterator[RawBatch]:
         if TALLY.started_at is None:
             TALLY.started_at = time.monotonic()
-        if self._name and not READING[self._name].begin(split):
+        if self._name and not READING[self._name].begin(piece):
             return
-        batches = read(split, self._limits)
+        batches = self._reader(piece)
         while True:
             with self._stage.work(0):
                 batch = next(batches, None)
@@ -58,17 +58,17 @@ class ReadSplitDoFn(beam.DoFn):  # type: ignore[misc]
 
 
 @dataclass(eq=False)
-class ReadFiles(beam.PTransform):  # type: ignore[misc]
-    """Read planned splits; workers share them. ``name``: of the epoch in ``READING``, if there is one."""
+class ReadPieces(beam.PTransform):  # type: ignore[misc]
+    """Read planned pieces; workers share them. ``name``: of the epoch in ``READING``, if there is one."""
 
-    splits: Sequence[Split]
-    limits: FileLimits = field(default_factory=FileLimits)
+    pieces: Sequence[Piece]
+    reader: Reader
     name: str = ""
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[RawBatch]:
         return (
             begin
-            | "Splits" >> beam.Create(list(self.splits), reshuffle=False)
-            | "ShareSplits" >> beam.Reshuffle()
-            | "ReadSplits" >> beam.ParDo(ReadSplitDoFn(self.limits, self.name)).with_output_types(RawBatch)
+            | "Pieces" >> beam.Create(list(self.pieces), reshuffle=False)
+            | "SharePieces" >> beam.Reshuffle()
+            | "ReadPieces" >> beam.ParDo(ReadPieceDoFn(self.reader, self.name)).with_output_types(RawBatch)
         )

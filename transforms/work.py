@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import Final
 
@@ -71,9 +72,10 @@ class CallWork:
         decoded = clock()
         now = time.time_ns() // 1000
         people = self._people
-        for call, record_hash in zip(batch.calls, batch.record_hashes, strict=True):
+        times = batch.times or repeat(batch.default_time, len(batch.calls))
+        for call, record_hash, time_ in zip(batch.calls, batch.record_hashes, times, strict=True):
             self._counter.count(call)
-            identify(call, batch.origin, record_hash, batch.default_time, now)
+            identify(call, batch.origin, record_hash, time_, now)
             if people.forgotten:
                 anonymise(call, people)
             call.end_user = pseudonym(call.tenant, call.end_user, people.key_at(call.event_time))

@@ -20,18 +20,19 @@ from schemas.reasons import DEAD_LETTER_REASONS
 
 
 @click.command(short_help="Read call logs, price each call, land calls and minutes.")
-@takes_settings("source", "store", "decode", "count", "price", "owners", "windows", "runner", "retention")
+@takes_settings("source", "kafka", "store", "decode", "count", "price", "owners", "windows", "runner", "retention")
 @FORMAT
 @click.option("--again", is_flag=True, help="Read also what was read before.")
+@click.option("--follow", is_flag=True, help="Go on reading what comes in, until Ctrl-C or SIGTERM.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.argument("paths", nargs=-1)
-def run(settings: Settings, fmt: str, again: bool, quiet: bool, paths: tuple[str, ...]) -> None:
+def run(settings: Settings, fmt: str, again: bool, follow: bool, quiet: bool, paths: tuple[str, ...]) -> None:
     """Read call logs, price each call, land calls and minutes.
 
-    PATHS are files, folders, globs or - (standard input), like --from. Running the same command again goes on where the
-    last run ended: it reads what is new. Ctrl-C ends the run in order, a second one at once.
+    PATHS are files, folders, globs or - (standard input), or topics as kafka://host:9092/topic, like --from. Running the same
+    command again goes on where the last run ended: it reads what is new. Ctrl-C ends the run in order, a second one at once.
     """
-    counts = _run(settings, paths, quiet, again)
+    counts = _run(settings, paths, quiet, again, follow)
     columns = [
         Column("records", Kind.COUNT),
         Column("calls", Kind.COUNT),
@@ -58,7 +59,7 @@ def run(settings: Settings, fmt: str, again: bool, quiet: bool, paths: tuple[str
             err=True,
         )
     say_retention(counts["retention"])
-    if counts["state"] == "stopped":
+    if counts["state"] == "stopped" and not follow:
         columns.append(Column("left_bytes", Kind.BYTES, "left to read"))
         show(table_of([row], columns, "Stopped", "next: the same command again goes on from here", single=True), fmt)
         raise Stopped("stopped as asked; run the same command again to go on")
@@ -74,25 +75,39 @@ def say_retention(changed: Sequence[dict[str, Any]]) -> None:
         click.echo(f"{one['table']} are kept for {days} now, before for {before}", err=True)
 
 
-def _run(settings: Settings, paths: Sequence[str], quiet: bool, again: bool) -> dict[str, Any]:
-    from pipelines.jobs import job_of  # Beam takes seconds to import; --help should not wait for it
+def _run(settings: Settings, paths: Sequence[str], quiet: bool, again: bool, follow: bool) -> dict[str, Any]:
+    from pipelines.follow import follow as follow_job  # Beam takes seconds to import; --help should not wait for it
+    from pipelines.jobs import job_of
+    from pipelines.live import WATCH, Following
     from pipelines.progress import Progress
     from pipelines.run import run as run_job
     from pipelines.stopping import Stopping
     from schemas.telemetry import TALLY
     from sources.files import find, spool
+    from sources.kafka import is_address
 
     inputs = [*paths, *settings.source.from_]
     if not inputs:
-        raise InputError("name the logs to read: llm-finops run --from LOGS (files, folders, globs or -)")
+        raise InputError("name the logs to read: llm-finops run --from LOGS (files, folders, globs, - or kafka://host/topic)")
+    topics = [one for one in inputs if is_address(one)]
+    if topics and len(inputs) > 1:
+        raise InputError("one run reads files, or the topics of one cluster: kafka://host:9092/topic,another")
+    if follow and not topics:
+        raise InputError("--follow reads topics: --from kafka://host:9092/topic")
+    if follow and (again or settings.runner.name != "local"):
+        raise InputError("--follow goes on from where the last run ended, in this process: without --again and --runner-name")
     with tempfile.TemporaryDirectory(prefix="llm-finops-") as folder:
-        named = [one for one in inputs if one != "-"]
+        named = [one for one in inputs if one != "-" and one not in topics]
         files = find(named) if named else []
         if "-" in inputs:
             files.append(spool(sys.stdin.buffer, Path(folder)))
-        job = job_of(settings, files, again)
-        with Progress(TALLY, quiet=quiet), Stopping() as stopping:
-            counts = run_job(job, stopping.asked)
+        job = job_of(settings, files, again, "".join(topics))
+        if follow:
+            with Following(TALLY, WATCH, quiet=quiet) as view, Stopping() as stopping:
+                counts = follow_job(job, stopping.asked, view.say)
+        else:
+            with Progress(TALLY, quiet=quiet), Stopping() as stopping:
+                counts = run_job(job, stopping.asked)
     return {**asdict(counts), "calls_per_second": counts.calls_per_second}
 
 

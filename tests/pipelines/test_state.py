@@ -13,8 +13,10 @@ import pytest
 
 from pipelines.run import epochs
 from pipelines.state import State, holder, state_path
+from schemas.batch import SegmentEnd
 from sinks.clickhouse import StoreAddress, StoreError
 from sources.files import FileLimits, Split, plan, read
+from sources.kafka import Position, Range
 
 LIMITS = FileLimits(split_bytes=1000)
 
@@ -37,7 +39,7 @@ def take(place: StoreAddress, path: Path, ends: dict[tuple[str, bytes, int], int
             for batch in read(split, LIMITS):
                 records += batch.records
                 if batch.end is not None:
-                    ends[split.path, split.segment, split.start] = batch.end.end
+                    ends[split.path, split.segment, split.start] = batch.end
         state.done(left, ends)
     return records
 
@@ -168,3 +170,51 @@ def test_epochs_cover_every_split_once_in_order(sizes: list[int]) -> None:
     cut = list(epochs(splits, 10))
     assert [index for first, last in cut for index in range(first, last)] == list(range(len(sizes)))
     assert all(last - first == 1 or sum(sizes[first:last]) <= 10 for first, last in cut)
+
+
+# -- positions of topics -------------------------------------------------------------------------------------------
+
+
+def part(start: int, end: int, first: int, lost_from: int | None = None) -> Range:
+    return Range("kafka:calls/0", "calls", 0, b"s" * 16, start, end, first, lost_from=lost_from)
+
+
+def row(first: int, end: int, records: int) -> dict[tuple[str, bytes, int], SegmentEnd]:
+    return {("kafka:calls/0", b"s" * 16, first): SegmentEnd(first, end, records, 10 * records)}
+
+
+def where(place: StoreAddress, *pieces: Range, ends: dict[tuple[str, bytes, int], SegmentEnd], work: bytes = b"") -> tuple[int, int, int] | None:
+    with State(place, work) as state:
+        state.done(pieces, ends)
+    with State(place, work) as state:  # as another process finds it
+        known = state.positions().get(b"s" * 16)
+        return known and (known.next, known.first, known.records)
+
+
+def test_a_position_moves_with_what_is_in_the_ledger(place: StoreAddress) -> None:
+    assert where(place, part(0, 10, 0), ends={}) is None  # rows are not in
+    assert where(place, part(0, 10, 0), ends=row(0, 10, 9)) == (10, 0, 9)
+    assert where(place, part(10, 15, 0), ends=row(0, 15, 12)) == (15, 0, 12)
+    assert where(place, part(15, 20, 15), ends=row(0, 15, 12) | row(15, 20, 5)) == (20, 15, 5)
+    assert where(place, part(15, 20, 15), ends=row(15, 20, 5), work=b"other") == (20, 15, 5)
+
+
+def test_a_position_does_not_jump_over_what_was_not_read(place: StoreAddress) -> None:
+    assert where(place, part(0, 10, 0), ends=row(0, 10, 10)) == (10, 0, 10)
+    later = row(20, 30, 10)
+    assert where(place, part(20, 30, 20), ends=later) == (10, 0, 10)
+    both = later | row(10, 20, 10)
+    assert where(place, part(20, 30, 20), part(10, 20, 10), ends=both) == (30, 20, 10)  # in whatever order they ended
+
+
+def test_a_position_moves_over_a_gap_that_is_told(place: StoreAddress) -> None:
+    assert where(place, part(0, 10, 0), ends=row(0, 10, 10)) == (10, 0, 10)
+    assert where(place, part(40, 50, 40, lost_from=10), ends=row(40, 50, 10)) == (50, 40, 10)
+    in_the_middle = row(50, 50, 0) | row(70, 80, 10)
+    assert where(place, part(50, 80, 50), ends=in_the_middle) == (80, 70, 10)
+
+
+def test_where_to_begin_is_kept(place: StoreAddress) -> None:
+    with State(place) as state:
+        state.keep_positions([Position(b"s" * 16, "kafka:calls/0", 7, 7)])
+    assert where(place, part(7, 9, 7), ends=row(7, 9, 2)) == (9, 7, 2)

@@ -7,14 +7,18 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
+from typing import Final
 
 from schemas.batch import CallBatch, DeadLetter, Ignored, RawBatch
 from schemas.call import Call
+from transforms.decode.beside import read_beside
 from transforms.decode.errors import Skipped
 from transforms.decode.registry import Outcome, decode_record
 from transforms.decode.scrub import keep_headers, payload, scrub
 
 MAX_ERROR_CHARS = 500
+_NONE: Final[dict[str, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,9 @@ def _collector_paused() -> Iterator[None]:
 
 def _decode_records(raw: RawBatch, settings: DecodeSettings, batch: CallBatch) -> None:
     source, segment, tenant = raw.source, raw.segment, settings.tenant
-    calls, hashes = batch.calls, batch.record_hashes
-    for data, position in zip(raw.records, raw.positions, strict=True):
+    calls, hashes, times = batch.calls, batch.record_hashes, batch.times
+    beside = raw.headers or repeat(_NONE)
+    for data, position, headers, time in zip(raw.records, raw.positions, beside, raw.times or repeat(0), strict=False):
         hashed = record_hash(data)
         for item, outcome in enumerate(decode_record(data, tenant=tenant)):
             if outcome.__class__ is Call:
@@ -79,10 +84,14 @@ def _decode_records(raw: RawBatch, settings: DecodeSettings, batch: CallBatch) -
                 outcome.segment = segment
                 outcome.position = position
                 outcome.item = item
+                if headers:
+                    read_beside(outcome, headers)
                 if "headers" in outcome.__dict__:
                     keep_headers(outcome, settings.headers)
                 calls.append(outcome)
                 hashes.append(hashed)
+                if time:
+                    times.append(time)
             else:
                 _put_aside(batch, data, position, item, hashed, outcome, settings)
 

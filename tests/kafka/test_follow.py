@@ -1,0 +1,252 @@
+"""A run that follows a real topic while everything around it is killed: the end is the truth, to the last call and token."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaProducer, TopicPartition
+from kafka.admin import NewPartitions, OffsetSpec
+from kafka.errors import KafkaError
+
+from deploy.local.kafka import Broker
+from sinks.clickhouse import Store, StoreAddress, connect, disconnect
+from sinks.reconcile import ledger
+from sources.generate import GenerateSettings, Record, generate
+from tests.kafka.topics import admin, delete_before, new_topic, write
+from tests.pipelines.jobs import holds
+
+CALLS = 50_000
+SKEW_MS = 300_000
+
+pytestmark = pytest.mark.timeout(600)
+
+
+class Follower:
+    """``llm-finops run --follow`` in a process group of its own."""
+
+    def __init__(self, broker: Broker, topic: str, store: Path, *more: str) -> None:
+        self.group = f"g-{topic}"
+        tool = Path(sys.executable).with_name("llm-finops")
+        self._command = [str(tool), "run", "--follow", "--from", f"kafka://{broker.address}/{topic}", "--to", f"chdb://{store}"]
+        self._command += ["--kafka-group", self.group, "--quiet", "--format", "json", *more]
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def caught_up(self, broker: Broker, topic: str) -> bool:
+        """Whether the offsets that the group has committed, as hints, are the end of the topic."""
+        assert self._process is not None
+        if not self.alive():
+            raise AssertionError(self._process.communicate()[1])
+        return caught_up(broker, topic, self.group)
+
+    def kill(self) -> None:
+        """End it without a word."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+
+    def end(self) -> tuple[dict[str, Any], str]:
+        """End it in order; its counts, and what it said."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        said, wrong = self._process.communicate(timeout=120)
+        assert self._process.returncode == 0, wrong
+        return json.loads(said), wrong
+
+
+@pytest.fixture
+def following(request: pytest.FixtureRequest) -> Iterator[Callable[..., Follower]]:
+    """Followers that do not outlive their test."""
+    made: list[Follower] = []
+
+    def follow(*given: Any) -> Follower:
+        made.append(Follower(*given))
+        made[-1].start()
+        return made[-1]
+
+    yield follow
+    for one in made:
+        if one.alive():
+            one.kill()
+
+
+def caught_up(broker: Broker, topic: str, group: str) -> bool:
+    """Whether the offsets that the group has committed, as hints, are the end of the topic."""
+    try:
+        with admin(broker) as client:
+            (found,) = client.describe_topics([topic])
+            places = [TopicPartition(topic, int(one["partition_index"])) for one in found["partitions"]]
+            ends = client.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
+            known = client.list_group_offsets({group: places})[group]
+    except KafkaError:  # a broker that has just been started, or a group it was never asked for
+        return False
+    return all(place in known and known[place].offset == ends[place].offset for place in places if ends[place].offset)
+
+
+def wait(until: Callable[[], bool], seconds: float = 180) -> None:
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.2)
+
+
+def opened(folder: Path) -> Store:
+    return connect(StoreAddress(folder=str(folder)))
+
+
+def truth(records: list[Record]) -> dict[str, Any]:
+    """A plain loop over what was written: calls by minute and team, and the tokens of those whose vendor reports them."""
+    calls: Counter[tuple[int, str]] = Counter()
+    tokens: Counter[tuple[int, str]] = Counter()
+    for record in records:
+        if record.kind == "call":
+            at = record.facts.time // 60_000_000 * 60
+            calls[at, record.facts.team] += 1
+            if record.facts.reported:
+                tokens[at, record.facts.team] += sum(record.facts.leaves)
+    return {"calls": dict(calls), "tokens": {key: count for key, count in tokens.items() if count}}
+
+
+def found(store: Store) -> dict[str, Any]:
+    """The same, of what the store's minutes hold; and of calls, which alone know who reported."""
+    minutes, calls = store.table("minutes"), store.table("calls")
+    by = "toUInt32(minute), team"
+    counted = store.rows(f"SELECT {by}, toUInt64(sum(calls)) AS n FROM {minutes} FINAL GROUP BY 1, 2 HAVING n != 0")
+    leaves = "input_fresh + input_cache_read + input_cache_write_5m + input_cache_write_1h + output_visible + output_reasoning"
+    leaves = " + ".join(f"ifNull({leaf}, 0)" for leaf in leaves.split(" + "))
+    reported = store.rows(
+        f"SELECT {by}, toUInt64(sum({leaves})) AS n FROM {calls} FINAL WHERE usage_source IN ('vendor', 'gateway')"
+        " GROUP BY 1, 2 HAVING n != 0"
+    )
+    return {"calls": {(at, team): n for at, team, n in counted}, "tokens": {(at, team): n for at, team, n in reported}}
+
+
+def test_kills_lose_nothing_and_count_nothing_twice(
+    kafka_libs: Path, tmp_path: Path, following: Callable[..., Follower]
+) -> None:
+    settings = GenerateSettings(
+        seed=31, calls=CALLS, hours=3, duplicates=0.05, late=0.05, broken=0.002, undated=0, incidents=False
+    )
+    records = list(generate(settings))
+    chance = random.Random(31)
+    with Broker(tmp_path / "broker") as broker:
+        topic = new_topic(broker, partitions=4)  # the last of them stays idle
+        follower = following(broker, topic, tmp_path / "store")
+
+        def produce(some: list[Record], partitions: int) -> None:
+            producer = KafkaProducer(
+                bootstrap_servers=broker.address,
+                linger_ms=20,
+                compression_type="lz4",
+                enable_idempotence=True,
+                delivery_timeout_ms=180_000,
+            )
+            for record in some:
+                skewed = record.written // 1000 + chance.randint(-SKEW_MS, SKEW_MS)
+                producer.send(topic, record.value, partition=chance.choice([0, 1, 2, 4][:partitions]), timestamp_ms=skewed)
+            producer.flush(timeout=180)
+            producer.close()
+
+        def kill_soon() -> None:
+            time.sleep(chance.uniform(0.5, 4))
+            follower.kill()
+            follower.start()
+
+        size = len(records) // 5
+        parts = [records[start : start + size] for start in range(0, len(records), size)]
+        produce(parts[0], 3)
+        wait(lambda: follower.caught_up(broker, topic))
+        killer = threading.Thread(target=kill_soon)  # while it reads
+        killer.start()
+        produce(parts[1], 3)
+        killer.join()
+        with admin(broker) as client:
+            client.create_partitions({topic: NewPartitions(5)})
+        time.sleep(1)
+        produce(parts[2], 4)
+        broker.kill()  # with its follower in the middle of it, or not
+        time.sleep(2)
+        broker.start()
+        produce(parts[3], 4)
+        time.sleep(chance.uniform(0, 1.5))
+        follower.kill()
+        follower.start()
+        for rest in parts[4:]:
+            produce(rest, 4)
+        wait(lambda: follower.caught_up(broker, topic))
+        counts, _ = follower.end()
+    assert counts["state"] == "stopped"
+    store = opened(tmp_path / "store")
+    try:
+        holds(store)
+        assert found(store) == truth(records)
+        items = ledger(store)
+        assert items["records"] == len(records)
+        assert items["duplicate"] == sum(record.kind == "duplicate" for record in records)
+        assert items["dead_letter"] == sum(record.kind == "broken" for record in records)
+        ranges = store.rows(f"SELECT source, count() FROM {store.table('segments')} FINAL GROUP BY source ORDER BY source")
+        assert [source for source, _ in ranges] == [f"kafka:{topic}/{number}" for number in (0, 1, 2, 4)]
+        assert max(rows for _, rows in ranges) <= 3  # the ledger grows by the hour, not by the epoch
+    finally:
+        disconnect(store.address)
+
+
+def test_a_topic_that_is_emptied_deleted_and_made_anew(
+    kafka: Broker, tmp_path: Path, following: Callable[..., Follower]
+) -> None:
+    topic = new_topic(kafka)
+    records = [r for r in generate(GenerateSettings(seed=3, calls=600, hours=1, duplicates=0, broken=0, undated=0)) if r.kind == "call"]
+    values = [record.value for record in records]
+    follower = following(kafka, topic, tmp_path / "store")
+    write(kafka, topic, values[:200])
+    wait(lambda: follower.caught_up(kafka, topic))
+    follower.end()
+    write(kafka, topic, values[200:300])
+    delete_before(kafka, topic, 250)  # 50 of them nobody has read
+    follower.start()
+    wait(lambda: follower.caught_up(kafka, topic))
+    with admin(kafka) as client:
+        client.delete_topics([topic])
+        wait(lambda: topic not in client.list_topics())
+    time.sleep(3)
+    assert follower.alive()
+    new_topic(kafka, name=topic)
+    write(kafka, topic, values[300:400])
+    time.sleep(8)
+    _, said = follower.end()
+    assert f"the topic {topic} is gone; waiting for it" in said
+    store = opened(tmp_path / "store")
+    try:
+        holds(store)
+        kept = [*records[:200], *records[250:400]]
+        assert found(store)["calls"] == truth(kept)["calls"]
+        letters = store.rows(f"SELECT reason, error, position FROM {store.table('dead_letters')} FINAL")
+        assert letters == [("offsets_lost", "offsets 200 to 249 were deleted by the broker before they were read", 249)]
+        segments = store.rows(f"SELECT uniqExact(segment) FROM {store.table('segments')}")
+        assert segments == [(2,)]
+    finally:
+        disconnect(store.address)
