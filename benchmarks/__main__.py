@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import HEADER, Figure
+from benchmarks.kafka import kafka_topics
 from benchmarks.loops import bare_loop, check_counters, litellm_loop
 from benchmarks.serve import serve_load
+from deploy.local.kafka import Missing, install
 from sources.generate import GenerateSettings, generate, write
 
 AGENT_RECORDS = 15_000
@@ -46,7 +48,7 @@ def measured(module: str, *words: str, where: str | None = None) -> dict[str, An
         return found
 
 
-def pipeline(path: Path, workers: int = 1, where: str | None = None) -> dict[str, Any]:
+def pipeline(path: Path | str, workers: int = 1, where: str | None = None) -> dict[str, Any]:
     """Counts, seconds and peak memory of one run over ``path``, proved by reconcile; its store lies on disk, or ``where``."""
     return measured("one_run", str(path), "--workers", str(workers), where=where)
 
@@ -138,6 +140,15 @@ def second_core(folder: Path) -> Iterator[Figure]:
     yield Figure("second_core_startup", min(run["startup"] for run in two), "s", "shown apart, not part of the ratio")
 
 
+def topics(folder: Path) -> Iterator[Figure]:
+    try:
+        install()
+    except Missing as missing:
+        print(f"# kafka: skipped: {missing}", file=sys.stderr)
+        return
+    yield from kafka_topics(folder, pipeline)
+
+
 def scaling(folder: Path, sizes: Sequence[int]) -> Iterator[Figure]:
     """Time and peak memory from 10⁴ calls on; each size against the one before. Workers as a run takes them by itself."""
     before: dict[str, Any] | None = None
@@ -170,6 +181,7 @@ def main() -> int:
         "agents": agents,
         "second_core": second_core,
         "serve": serve_load,
+        "kafka": topics,
         "scaling": lambda folder: scaling(folder, [10**power for power in range(4, arguments.calls + 1)]),
     }
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)

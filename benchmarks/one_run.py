@@ -14,6 +14,7 @@ from pipelines.run import Job, run
 from sinks.clickhouse import StoreAddress, StoreSettings, connect
 from sinks.reconcile import reconcile
 from sources.files import find
+from sources.kafka import KafkaSettings, is_address, parse
 
 
 def main() -> None:
@@ -23,7 +24,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
     address = StoreAddress(folder=str(given.folder / "store"))
-    counts = run(Job(find([given.logs]), StoreSettings(address), workers=given.workers))
+    if is_address(given.logs):
+        job = Job((), StoreSettings(address), workers=given.workers, kafka=KafkaSettings(*parse(given.logs)))
+    else:
+        job = Job(find([given.logs]), StoreSettings(address), workers=given.workers)
+    counts = run(job)
     used = os.times()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     workers = counts.workers if counts.workers > 1 else 0

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -194,8 +194,9 @@ def user_keys(settings: Settings) -> Finding:
 
 
 def inputs(settings: Settings) -> list[Finding]:
-    """Each input names files, and they can be read."""
+    """Each input names files, and they can be read; or topics, and the broker lets this user read them."""
     from sources.files import find
+    from sources.kafka import is_address
 
     if not settings.source.from_:
         return [Finding("input", Status.ABSENT, "no input is configured", "set source.from or use --from")]
@@ -203,6 +204,9 @@ def inputs(settings: Settings) -> list[Finding]:
     for pattern in settings.source.from_:
         if pattern == "-":
             findings.append(Finding("input", Status.OK, "standard input"))
+            continue
+        if is_address(pattern):
+            findings.append(topics(settings, pattern))
             continue
         try:
             files = find([pattern])
@@ -217,6 +221,26 @@ def inputs(settings: Settings) -> list[Finding]:
             size = human_bytes(sum(path.stat().st_size for path in files))
             findings.append(Finding("input", Status.OK, f"{pattern}: {len(files):,} files, {size}"))
     return findings
+
+
+def topics(settings: Settings, address: str) -> Finding:
+    """The broker answers, and has the topics."""
+    from sources.kafka import Topics
+
+    try:
+        from pipelines.jobs import kafka_settings  # which imports Beam: only where there are topics
+
+        wanted = replace(kafka_settings(settings, address), patience_s=min(10, settings.kafka.patience_seconds))
+        with Topics(wanted) as known:
+            logs = known.logs()
+    except Exception as error:  # the client raises anything
+        fix = "check the address and the settings of kafka; see docs/kafka.md"
+        return Finding("input", Status.FAIL, one_line(error, 300), fix)
+    missing = sorted(set(wanted.topics) - {log.topic for log in logs})
+    if missing:
+        return Finding("input", Status.FAIL, f"{wanted}: no such topic: {', '.join(missing)}", "make the topic, or name another")
+    held = sum(log.end - log.first for log in logs)
+    return Finding("input", Status.OK, f"{wanted}: {len(logs):,} partitions, {held:,} messages")
 
 
 def disks(settings: Settings) -> list[Finding]:

@@ -348,9 +348,10 @@ def up(folder: Path, port: int) -> int:
         print(f"starting Kafka in {folder}", file=sys.stderr, flush=True)
         broker.start()
     print(f"Kafka is up on {broker.address} (process {broker.pid}, log {broker.log})")
-    client = Path(sys.executable).with_name("kafka-python")
-    if client.exists():
-        print(f"try:    echo hello | {client} producer -b {broker.address} -t hello")
+    ours, client = (Path(sys.executable).with_name(name) for name in ("llm-finops", "kafka-python"))
+    if ours.exists() and client.exists():
+        print(f"write:  {client} producer -b {broker.address} -t llm-calls < calls.jsonl")
+        print(f"follow: {ours} run --follow --from kafka://{broker.address}/llm-calls --to chdb://store")
     print("end it: " + ("make kafka-down" if folder == FOLDER else f"python deploy/local/kafka.py down --folder {folder}"))
     return 0
 

@@ -12,6 +12,8 @@ from kafka import KafkaProducer
 from kafka.admin import NewPartitions
 
 from deploy.local.kafka import Broker
+from pipelines.doctor import topics
+from pipelines.sections import Settings, Source
 from schemas.batch import SegmentEnd
 from sources.files import SourceError
 from sources.kafka import (
@@ -305,3 +307,17 @@ def test_a_broker_that_goes_away_while_a_range_is_read(kafka_libs: Path, tmp_pat
             list(read(piece, wanted))
         broker.start()
         assert [value for batch in read(piece, wanted) for value in batch.records] == [b"%d" % n for n in range(10)]
+
+
+def test_the_doctor_asks_the_broker(kafka: Broker) -> None:
+    topic = new_topic(kafka, partitions=3)
+    write(kafka, topic, [b"1", b"2"])
+
+    def said(address: str) -> tuple[str, str]:
+        finding = topics(Settings(source=Source(from_=(address,))), address)
+        return finding.status, finding.detail
+
+    address = f"kafka://{kafka.address}/{topic}"
+    assert said(address) == ("ok", f"{address}: 3 partitions, 2 messages")
+    assert said(f"{address},nowhere") == ("fail", f"{address},nowhere: no such topic: nowhere")
+    assert said("kafka://host")[0] == "fail"
