@@ -141,7 +141,7 @@ def _watch(
     store: StoreAddress, arrived: list[float], wanted: int, producing: threading.Thread, follower: subprocess.Popen[str]
 ) -> list[tuple[int, float]]:
     """How many calls the minutes held, and when that was first seen. Producing begins once the run can be asked."""
-    while not os.path.exists(f"{store.folder}/owner.json"):
+    while not os.path.exists(f"{store.folder}/llm-finops/owner.json"):
         assert follower.poll() is None
         time.sleep(_LOOK_S)
     held = [(0, time.monotonic())]

@@ -370,7 +370,7 @@ def read(piece: Range, settings: KafkaSettings) -> Iterator[RawBatch]:
                 most = min(settings.batch_records, piece.end - at)
                 polled = consumer.poll(_POLL_MS, max_records=most).get(where, [])
                 _take(batch, polled, piece.end, settings.max_record_bytes)
-                now_at = consumer.position(where, timeout_ms=_POLL_MS)
+                now_at = polled[-1].offset + 1 if polled else consumer.position(where, timeout_ms=_POLL_MS)
             except OffsetOutOfRangeError:
                 start = min(max(at, consumer.beginning_offsets([where])[where]), piece.end)
                 if start == at:
@@ -510,8 +510,9 @@ def _consumer(settings: KafkaSettings, where: TopicPartition) -> KafkaConsumer:
                 isolation_level="read_committed",
                 allow_auto_create_topics=False,
                 fetch_max_wait_ms=_POLL_MS,
-                fetch_max_bytes=settings.batch_bytes,
-                max_partition_fetch_bytes=settings.batch_bytes,
+                # Small enough to be fetched and taken apart beside the work on what came before.
+                fetch_max_bytes=settings.batch_bytes // 4,
+                max_partition_fetch_bytes=settings.batch_bytes // 4,
                 receive_message_max_bytes=1 << 30,
                 max_poll_records=settings.batch_records,
                 metrics_enabled=False,
