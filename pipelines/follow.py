@@ -14,22 +14,10 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from pipelines.live import WATCH
-from pipelines.run import (
-    Counts,
-    Job,
-    account,
-    begin,
-    epoch,
-    opened,
-    publish_book,
-    reached,
-    refuse_missing,
-    segment_ends,
-    settle,
-    standing,
-)
-from pipelines.state import State
+from pipelines.run import Counts, Job, account, epoch, opened, publish_book, settle
+from pipelines.state import State, reached, segment_ends
 from pipelines.text import printable
+from pipelines.topics import begin, refuse_missing, standing
 from schemas.telemetry import TALLY
 from sinks.clickhouse import Store
 from sources.files import SourceError

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.progress import LINE_SECONDS, Tally
+from pipelines.progress import Beside, Tally
 from pipelines.show import dollars, human_bytes, human_money, human_seconds
 from pipelines.text import printable
 
@@ -56,40 +52,13 @@ class _Moment:
     cost_pico: int
 
 
-class Following:
-    """Show a run while the block goes on. Nothing is shown where ``quiet``, but lines for a person always are."""
+class Following(Beside):
+    """A run that goes on until it is told to stop. Lines for a person are shown also where ``quiet``."""
 
-    def __init__(
-        self,
-        tally: Tally,
-        watch: Watch,
-        file: IO[str] | None = None,
-        quiet: bool = False,
-        line_seconds: float = LINE_SECONDS,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._tally, self._watch = tally, watch
-        self._file = file or sys.stderr
-        self._quiet = quiet
-        self._line_seconds = line_seconds
-        self._clock = clock
-        self._done = threading.Event()
-        self._thread: threading.Thread | None = None
+    def __init__(self, tally: Tally, watch: Watch, file: IO[str] | None = None, **more: Any) -> None:
+        super().__init__(tally, file, **more)
+        self._watch = watch
         self._moments: deque[_Moment] = deque()
-        self._began = 0.0
-
-    def __enter__(self) -> Following:
-        self._began = self._clock()
-        if not self._quiet:
-            show = self._picture if self._file.isatty() else self._lines
-            self._thread = threading.Thread(target=show, name="following", daemon=True)
-            self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._done.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
 
     def say(self, line: str) -> None:
         """A line for a person: part of the picture where there is one, else written as it is."""
@@ -133,7 +102,7 @@ class Following:
         grid = Table.grid(padding=(0, 3))
         for _ in range(4):
             grid.add_column(no_wrap=True)
-        title = f"following {watch.source}, {watch.partitions} partitions, for {human_seconds(self._clock() - self._began)}"
+        title = f"following {watch.source}, {watch.partitions} partitions, for {human_seconds(self._clock() - self._started)}"
         cells = [
             ("calls/s", f"{calls:,.0f}"),
             ("$/min", human_money(dollars(money))),
@@ -167,10 +136,3 @@ class Following:
         while not self._done.wait(self._line_seconds):
             self._write(f"progress: {self.line()}")
         self._write(f"progress: {self.line()}")
-
-    def _write(self, text: str) -> None:
-        try:
-            self._file.write(text + "\n")
-            self._file.flush()
-        except (OSError, ValueError):  # nobody listens any more; the job goes on
-            self._done.set()

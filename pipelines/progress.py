@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, Final, Protocol
+from typing import IO, Final, Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
@@ -75,8 +75,8 @@ def line(now: Reading, before: Reading | None = None) -> str:
     return ", ".join(parts)
 
 
-class Progress:
-    """Show how a tally grows while the block runs::
+class Beside:
+    """A thread that shows how a tally grows while the block runs: a picture on a terminal, lines elsewhere::
 
         with Progress(TALLY):
             pipeline.run()
@@ -101,11 +101,19 @@ class Progress:
         self._thread: threading.Thread | None = None
         self._started = 0.0
 
-    def __enter__(self) -> Progress:
+    def _picture(self) -> None:
+        """Draw until ``_done``."""
+        raise NotImplementedError
+
+    def _lines(self) -> None:
+        """Write until ``_done``."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
         self._started = self._clock()
         if not self._quiet:
-            watch = self._watch_bar if self._file.isatty() else self._watch_lines
-            self._thread = threading.Thread(target=watch, name="progress", daemon=True)
+            show = self._picture if self._file.isatty() else self._lines
+            self._thread = threading.Thread(target=show, name="progress", daemon=True)
             self._thread.start()
         return self
 
@@ -114,25 +122,29 @@ class Progress:
         if self._thread is not None:
             self._thread.join(timeout=5)
 
-    def _read(self) -> Reading:
-        return read(self._tally, self._clock() - self._started)
-
-    def _watch_lines(self) -> None:
-        before: Reading | None = None
-        while not self._done.wait(self._line_seconds):
-            now = self._read()
-            self._write(line(now, before))
-            before = now
-        self._write(line(self._read()))
-
     def _write(self, text: str) -> None:
         try:
-            self._file.write(f"progress: {text}\n")
+            self._file.write(f"{text}\n")
             self._file.flush()
         except (OSError, ValueError):  # nobody listens any more; the job goes on
             self._done.set()
 
-    def _watch_bar(self) -> None:
+
+class Progress(Beside):
+    """The progress of a run that comes to an end: a bar on a terminal."""
+
+    def _read(self) -> Reading:
+        return read(self._tally, self._clock() - self._started)
+
+    def _lines(self) -> None:
+        before: Reading | None = None
+        while not self._done.wait(self._line_seconds):
+            now = self._read()
+            self._write("progress: " + line(now, before))
+            before = now
+        self._write("progress: " + line(self._read()))
+
+    def _picture(self) -> None:
         # The job's own standard output stays its own: only what is written to standard error goes around the bar.
         console = Console(file=self._file, markup=False, highlight=False)
         one_line = Column(no_wrap=True, overflow="ellipsis")

@@ -12,7 +12,7 @@ import hashlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -29,9 +29,9 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipelines.job import RowsOfWorkers, build
 from pipelines.serving import answering
-from pipelines.state import State
+from pipelines.state import State, segment_ends
+from pipelines.topics import what_waits
 from pipelines.workers import Workers, WorkSettings
-from schemas.batch import SegmentEnd
 from schemas.tables import PRICE_RUNS, PRICES, RUNS
 from schemas.telemetry import TALLY, Stage
 from sinks.clickhouse import Store, StoreSettings
@@ -187,64 +187,13 @@ def _to_read(job: Job, store: Store, state: State | None) -> tuple[Sequence[Piec
     """What is to be read of the input as it is now, and how many of its files or partitions were read before."""
     if job.kafka is not None:
         with kafka.Topics(job.kafka) as topics:
-            return plan_topics(job.kafka, topics, store, None if job.again else state)
+            ranges, quiet = what_waits(job.kafka, topics, store, None if job.again else state)
+            return list(kafka.cut(ranges, PIECE_RECORDS)), quiet
     splits = files.plan(job.paths, job.limits, job.default_time, known_times(store))
     paths = {split.path for split in splits}
     if state is not None and not job.again:
         splits = state.left(splits, segment_ends(store))
     return splits, len(paths) - len({split.path for split in splits})
-
-
-def plan_topics(settings: KafkaSettings, topics: kafka.Topics, store: Store, state: State | None) -> tuple[Sequence[Piece], int]:
-    """Everything that is in the topics now and was not read, in pieces; and the number of partitions with nothing new.
-
-    Raises:
-        sources.files.SourceError: a topic is not there, or the broker cannot be reached or refuses.
-    """
-    logs = topics.logs()
-    refuse_missing(settings, logs)
-    positions = standing(state, store) if state is not None else {}
-    ranges = kafka.plan(logs, positions, begin(topics, logs, positions), time.time())
-    waiting = {one.segment for one in ranges}
-    return list(kafka.cut(ranges, PIECE_RECORDS)), sum(log.segment in positions and log.segment not in waiting for log in logs)
-
-
-def refuse_missing(settings: KafkaSettings, logs: Sequence[kafka.Log]) -> None:
-    """Raise a ``SourceError`` that names the topics which are not there."""
-    missing = sorted(set(settings.topics) - {log.topic for log in logs})
-    if missing:
-        raise files.SourceError(f"{settings}: no such topic: {', '.join(missing)}")
-
-
-def begin(topics: kafka.Topics, logs: Sequence[kafka.Log], positions: Mapping[bytes, kafka.Position]) -> dict[bytes, int]:
-    """Where to begin with partitions of which no position is known.
-
-    The settings say it of topics that were never read. A partition that was added to a topic, or a topic that was made anew, is
-    read from its beginning: nothing in it is older than the run that read the others.
-    """
-    new = [log for log in logs if log.segment not in positions]
-    read = {kafka.topic_of(position.source) for position in positions.values()}
-    first = [log for log in new if log.topic not in read]
-    return {log.segment: log.first for log in new} | (topics.at_start(first) if first else {})
-
-
-def standing(state: State, store: Store) -> dict[bytes, kafka.Position]:
-    """How far partitions were read, as far as the store's ledger bears it out: one restored from a backup has less."""
-    positions = state.positions()
-    ends = reached(segment_ends(store, positions))
-    for segment, known in positions.items():
-        at = ends.get(segment, known.first)
-        if known.records and at < known.next:
-            positions[segment] = replace(known, next=at, first=at, records=0, bytes=0)
-    return positions
-
-
-def reached(ends: Mapping[tuple[str, bytes, int], SegmentEnd]) -> dict[bytes, int]:
-    """The end of the last range of each segment."""
-    found: dict[bytes, int] = {}
-    for (_, segment, _), end in ends.items():
-        found[segment] = max(end.end, found.get(segment, 0))
-    return found
 
 
 def known_times(store: Store) -> dict[bytes, int]:
@@ -285,14 +234,6 @@ def publish_book(store: Store, books: tuple[Path, ...]) -> None:
     store.insert(PRICES.name, pa.Table.from_pylist(book_rows(book), PRICES.arrow))
     live = {"price_run": LIVE_PRICE_RUN, "book_version": book.book_version, "active": True}
     store.insert(PRICE_RUNS.name, pa.Table.from_pylist([live], PRICE_RUNS.arrow))
-
-
-def segment_ends(store: Store, segments: Iterable[bytes] | None = None) -> dict[tuple[str, bytes, int], SegmentEnd]:
-    """The ranges that the ledger has (only of these ``segments``, if they are given), by path, segment and start."""
-    wanted = ", ".join(f"'{one.hex().upper()}'" for one in segments or ()) or "''"
-    only = "" if segments is None else f" WHERE hex(segment) IN ({wanted})"
-    rows = store.rows(f"SELECT source, segment, start, end, records, bytes FROM {store.table('segments')} FINAL{only}")
-    return {(source, segment, start): SegmentEnd(start, *more) for source, segment, start, *more in rows}
 
 
 Graph = Callable[[beam.Pipeline], object]

@@ -28,7 +28,7 @@ from typing import Final, NamedTuple
 import fasteners
 
 from schemas.batch import SegmentEnd
-from sinks.clickhouse import StoreAddress, StoreError
+from sinks.clickhouse import Store, StoreAddress, StoreError
 from sinks.owner import myself, words
 from sources.files import Split
 from sources.kafka import Position, Range
@@ -243,6 +243,22 @@ def _moved(known: Position | None, piece: Range, ends: Ends) -> Position | None:
     row = max(rows)
     began = known.began if known and known.first == row.start and known.records else time.time()
     return Position(piece.segment, piece.path, row.end, row.start, row.records, row.bytes, began)
+
+
+def segment_ends(store: Store, segments: Iterable[bytes] | None = None) -> Ends:
+    """The ranges that the ledger has (only of these ``segments``, if they are given), by path, segment and start."""
+    wanted = ", ".join(f"'{one.hex().upper()}'" for one in segments or ()) or "''"
+    only = "" if segments is None else f" WHERE hex(segment) IN ({wanted})"
+    rows = store.rows(f"SELECT source, segment, start, end, records, bytes FROM {store.table('segments')} FINAL{only}")
+    return {(source, segment, start): SegmentEnd(start, *more) for source, segment, start, *more in rows}
+
+
+def reached(ends: Ends) -> dict[bytes, int]:
+    """The end of the last range of each segment."""
+    found: dict[bytes, int] = {}
+    for (_, segment, _), end in ends.items():
+        found[segment] = max(end.end, found.get(segment, 0))
+    return found
 
 
 def _failed(path: Path, error: OSError | sqlite3.Error) -> StoreError:

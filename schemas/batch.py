@@ -88,12 +88,12 @@ class CallBatch:
     default_time: int
     calls: list[Call] = field(default_factory=list)
     record_hashes: list[int] = field(default_factory=list)  # one for each call
-    times: list[int] = field(default_factory=list)  # likewise, where the transport keeps one for each record
     dead: list[DeadLetter] = field(default_factory=list)
     ignored: list[Ignored] = field(default_factory=list)
     records: int = 0
     bytes_read: int = 0
     end: SegmentEnd | None = None
+    times: list[int] = field(default_factory=list)  # one for each call, where the transport keeps them
 
 
 @dataclass(slots=True)

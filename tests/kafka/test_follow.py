@@ -21,11 +21,9 @@ from kafka.admin import NewPartitions, OffsetSpec
 from kafka.errors import KafkaError
 
 from deploy.local.kafka import Broker
-from sinks.clickhouse import Store, StoreAddress, connect, disconnect
-from sinks.reconcile import ledger
 from sources.generate import GenerateSettings, Record, generate
+from tests.kafka.looking import look
 from tests.kafka.topics import admin, delete_before, new_topic, write
-from tests.pipelines.jobs import holds
 
 CALLS = 50_000
 SKEW_MS = 300_000
@@ -114,10 +112,6 @@ def wait(until: Callable[[], bool], seconds: float = 180) -> None:
         time.sleep(0.2)
 
 
-def opened(folder: Path) -> Store:
-    return connect(StoreAddress(folder=str(folder)))
-
-
 def truth(records: list[Record]) -> dict[str, Any]:
     """A plain loop over what was written: calls by minute and team, and the tokens of those whose vendor reports them."""
     calls: Counter[tuple[int, str]] = Counter()
@@ -129,20 +123,6 @@ def truth(records: list[Record]) -> dict[str, Any]:
             if record.facts.reported:
                 tokens[at, record.facts.team] += sum(record.facts.leaves)
     return {"calls": dict(calls), "tokens": {key: count for key, count in tokens.items() if count}}
-
-
-def found(store: Store) -> dict[str, Any]:
-    """The same, of what the store's minutes hold; and of calls, which alone know who reported."""
-    minutes, calls = store.table("minutes"), store.table("calls")
-    by = "toUInt32(minute), team"
-    counted = store.rows(f"SELECT {by}, toUInt64(sum(calls)) AS n FROM {minutes} FINAL GROUP BY 1, 2 HAVING n != 0")
-    leaves = "input_fresh + input_cache_read + input_cache_write_5m + input_cache_write_1h + output_visible + output_reasoning"
-    leaves = " + ".join(f"ifNull({leaf}, 0)" for leaf in leaves.split(" + "))
-    reported = store.rows(
-        f"SELECT {by}, toUInt64(sum({leaves})) AS n FROM {calls} FINAL WHERE usage_source IN ('vendor', 'gateway')"
-        " GROUP BY 1, 2 HAVING n != 0"
-    )
-    return {"calls": {(at, team): n for at, team, n in counted}, "tokens": {(at, team): n for at, team, n in reported}}
 
 
 def test_kills_lose_nothing_and_count_nothing_twice(
@@ -200,19 +180,14 @@ def test_kills_lose_nothing_and_count_nothing_twice(
         wait(lambda: follower.caught_up(broker, topic))
         counts, _ = follower.end()
     assert counts["state"] == "stopped"
-    store = opened(tmp_path / "store")
-    try:
-        holds(store)
-        assert found(store) == truth(records)
-        items = ledger(store)
-        assert items["records"] == len(records)
-        assert items["duplicate"] == sum(record.kind == "duplicate" for record in records)
-        assert items["dead_letter"] == sum(record.kind == "broken" for record in records)
-        ranges = store.rows(f"SELECT source, count() FROM {store.table('segments')} FINAL GROUP BY source ORDER BY source")
-        assert [source for source, _ in ranges] == [f"kafka:{topic}/{number}" for number in (0, 1, 2, 4)]
-        assert max(rows for _, rows in ranges) <= 3  # the ledger grows by the hour, not by the epoch
-    finally:
-        disconnect(store.address)
+    found = look(tmp_path / "store")
+    assert found["wrong"] == []
+    assert {key: found[key] for key in ("calls", "tokens")} == truth(records)
+    assert found["ledger"]["records"] == len(records)
+    assert found["ledger"]["duplicate"] == sum(record.kind == "duplicate" for record in records)
+    assert found["ledger"]["dead_letter"] == sum(record.kind == "broken" for record in records)
+    assert [source for source, _ in found["ranges"]] == [f"kafka:{topic}/{number}" for number in (0, 1, 2, 4)]
+    assert max(rows for _, rows in found["ranges"]) <= 3  # the ledger grows by the hour, not by the epoch
 
 
 def test_a_topic_that_is_emptied_deleted_and_made_anew(
@@ -239,14 +214,9 @@ def test_a_topic_that_is_emptied_deleted_and_made_anew(
     time.sleep(8)
     _, said = follower.end()
     assert f"the topic {topic} is gone; waiting for it" in said
-    store = opened(tmp_path / "store")
-    try:
-        holds(store)
-        kept = [*records[:200], *records[250:400]]
-        assert found(store)["calls"] == truth(kept)["calls"]
-        letters = store.rows(f"SELECT reason, error, position FROM {store.table('dead_letters')} FINAL")
-        assert letters == [("offsets_lost", "offsets 200 to 249 were deleted by the broker before they were read", 249)]
-        segments = store.rows(f"SELECT uniqExact(segment) FROM {store.table('segments')}")
-        assert segments == [(2,)]
-    finally:
-        disconnect(store.address)
+    found = look(tmp_path / "store")
+    assert found["wrong"] == []
+    assert found["calls"] == truth([*records[:200], *records[250:400]])["calls"]
+    lost = "offsets 200 to 249 were deleted by the broker before they were read"
+    assert found["letters"] == [("offsets_lost", lost, 249)]
+    assert found["segments"] == 2
