@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
+from pipelines.errors import ExitCode, exit_code, one_line
 from pipelines.live import WATCH
 from pipelines.run import Counts, Job, account, epoch, opened, publish_book, settle
 from pipelines.state import State, reached, segment_ends
@@ -20,7 +21,6 @@ from pipelines.text import printable
 from pipelines.topics import begin, refuse_missing, standing
 from schemas.telemetry import TALLY
 from sinks.clickhouse import Store
-from sources.files import SourceError
 from sources.kafka import LAST_READ, KafkaSettings, Log, Position, Topics, hang_up, plan
 
 EPOCH_RECORDS: Final = 20_000
@@ -94,9 +94,11 @@ def _follow(
                 say(f"{wanted}: there again")
             silent = False
             _look(logs, state, touched, job.call_s)
-        except SourceError as error:
+        except Exception as error:
+            if exit_code(error) != ExitCode.INPUT:  # the runner hands on what a step raises in an error of its own
+                raise
             if not silent:
-                say(f"{error}; trying again every {RETRY_S:.0f} s")
+                say(f"{one_line(error)}; trying again every {RETRY_S:g} s")
             silent = True
             _wait(turn + RETRY_S, stop)
             continue

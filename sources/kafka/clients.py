@@ -87,6 +87,9 @@ def explained(error: Exception, settings: KafkaSettings) -> SourceError:
     told = [f"{type(each).__name__}: {each}" for each in chain] + (list(reversed(_heard.said)) if lost else [])
     if any("SaslAuthenticationFailed" in line for line in told):
         said = f"user or password refused; set kafka.user and {PASSWORD_VARIABLE}"
+    elif settings.security == "SASL_PLAINTEXT" and any("socket disconnected" in line for line in told):
+        # A broker may close the connection before its refusal is read.
+        said = f"the broker hung up, most likely user or password refused; set kafka.user and {PASSWORD_VARIABLE}"
     elif tls := next((line for line in told if "SSL" in line or "certificate" in line.lower()), ""):
         said = f"no secure connection: {one_line(tls)}"
     elif any(isinstance(each, errors.AuthorizationError) for each in chain):
