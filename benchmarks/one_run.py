@@ -25,7 +25,7 @@ def main() -> None:
     given = parser.parse_args()
     address = StoreAddress(folder=str(given.folder / "store"))
     if is_address(given.logs):
-        job = Job((), StoreSettings(address), workers=given.workers, kafka=KafkaSettings(*parse(given.logs)))
+        job = Job((), StoreSettings(address), workers=given.workers, source=KafkaSettings(*parse(given.logs)))
     else:
         job = Job(find([given.logs]), StoreSettings(address), workers=given.workers)
     counts = run(job)

@@ -93,6 +93,11 @@ def exit_code(error: BaseException) -> ExitCode:
     return _known(error)[0]
 
 
+def waiting_helps(error: BaseException) -> bool:
+    """Whether a source or a store that is waited for may be there again."""
+    return exit_code(error) in (ExitCode.INPUT, ExitCode.STORE)
+
+
 def one_line(error: BaseException, limit: int = 500) -> str:
     """What to tell a person: the text of the error that has an exit code of its own, else kind and text."""
     line = printable(re.sub(r"\s+", " ", _known(error)[1].strip()))

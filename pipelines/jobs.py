@@ -50,7 +50,7 @@ def job_of(settings: Settings, paths: Sequence[Path], again: bool = False, topic
         retention=retention_of(settings),
         people=People(settings.privacy.keys),
         wait_s=settings.runner.wait_seconds,
-        kafka=kafka_settings(settings, topics) if topics else None,
+        source=kafka_settings(settings, topics) if topics else None,
     )
 
 

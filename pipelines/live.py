@@ -26,14 +26,14 @@ RATE_SECONDS: Final = 10.0
 class Watch:
     """What the loop knows of itself; written by it, read by whoever shows it.
 
-    ``lag`` records wait in the broker; ``watermark`` (UTC seconds): up to where no call is expected any more, None before the
-    first record; ``open_minutes`` are at or after it and may still grow, ``late_minutes`` were touched after it had passed
-    them. ``epoch_seconds``: how long the last epoch took. ``said``: the last line for a person.
+    ``lag`` records wait in the source, None where nobody knows; ``watermark`` (UTC seconds): up to where no call is expected any
+    more, None before the first record; ``open_minutes`` are at or after it and may still grow, ``late_minutes`` were touched
+    after it had passed them. ``epoch_seconds``: how long the last epoch took. ``said``: the last line for a person.
     """
 
     source: str = ""
-    partitions: int = 0
-    lag: int = 0
+    parts: str = ""
+    lag: int | None = 0
     watermark: float | None = None
     open_minutes: int = 0
     late_minutes: int = 0
@@ -87,7 +87,7 @@ class Following(Beside):
             human_money(dollars(tally.cost_pico)),
             f"{calls:,.0f} calls/s",
             f"{human_money(dollars(money))}/min",
-            f"lag {watch.lag:,}",
+            f"lag {_waiting(watch)}",
             f"{watch.open_minutes:,} open minutes",
             f"{watch.late_minutes:,} late",
             f"{tally.dead:,} dead letters",
@@ -102,11 +102,11 @@ class Following(Beside):
         grid = Table.grid(padding=(0, 3))
         for _ in range(4):
             grid.add_column(no_wrap=True)
-        title = f"following {watch.source}, {watch.partitions} partitions, for {human_seconds(self._clock() - self._started)}"
+        title = f"following {watch.source}, {watch.parts}, for {human_seconds(self._clock() - self._started)}"
         cells = [
             ("calls/s", f"{calls:,.0f}"),
             ("$/min", human_money(dollars(money))),
-            ("lag", f"{watch.lag:,} records"),
+            ("lag", f"{_waiting(watch)} records"),
             ("watermark", f"{age} ago" if age != "-" else age),
             ("calls", f"{tally.calls:,}"),
             ("spend", human_money(dollars(tally.cost_pico))),
@@ -136,3 +136,7 @@ class Following(Beside):
         while not self._done.wait(self._line_seconds):
             self._write(f"progress: {self.line()}")
         self._write(f"progress: {self.line()}")
+
+
+def _waiting(watch: Watch) -> str:
+    return "unknown" if watch.lag is None else f"{watch.lag:,}"

@@ -22,7 +22,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from pipelines.run import Job, knowing, known_times, publish_book, settle
+from pipelines.feeds.folders import known_times
+from pipelines.run import Job, knowing, publish_book, settle
 from pipelines.state import State
 from pipelines.stores import refuse_missing
 from schemas.batch import CallBatch, DeadLetter, Ignored, RawBatch, RowBatch

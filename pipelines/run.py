@@ -27,10 +27,12 @@ import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+from pipelines.feeds import Feed
+from pipelines.feeds.folders import FoldersFeed
+from pipelines.feeds.topics import TopicsFeed
 from pipelines.job import RowsOfWorkers, build
 from pipelines.serving import answering
 from pipelines.state import State, segment_ends
-from pipelines.topics import what_waits
 from pipelines.workers import Workers, WorkSettings
 from schemas.tables import PRICE_RUNS, PRICES, RUNS
 from schemas.telemetry import TALLY, Stage
@@ -55,15 +57,12 @@ from transforms.steps import CallsToRows
 from transforms.work import GC_THRESHOLDS, LIVE_PRICE_RUN
 
 WORTH_BYTES: Final = 256 << 20
-PIECE_RECORDS: Final = 16_384
-"""Records of a topic that one worker reads in one go."""
-
 MOST_WORKERS: Final = 8
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything a run needs: ``paths`` of files to read, or topics of ``kafka``.
+    """Everything a run needs: ``paths`` of files to read, or another ``source``.
 
     ``runner`` empty: in this process, in epochs of about ``epoch_bytes`` read.
 
@@ -90,13 +89,19 @@ class Job:
     wait_s: float = 0
     retention: Retention = DEFAULTS
     people: People = NOBODY
-    kafka: KafkaSettings | None = None
+    source: KafkaSettings | None = None
+
+    @property
+    def named(self) -> str:
+        """The input, for a person."""
+        named = [str(self.source)] if self.source else [str(path) for path in self.paths]
+        return ", ".join(named[:3]) + (" …" if len(named) > 3 else "")
 
     @property
     def reader(self) -> Reader:
         """What reads a piece of the input."""
-        if self.kafka is not None:
-            return partial(kafka.read, settings=self.kafka)
+        if self.source is not None:
+            return partial(kafka.read, settings=self.source)
         return partial(files.read, limits=self.limits)
 
     @property
@@ -148,8 +153,8 @@ def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Counts:
         sinks.clickhouse.StoreError: the store refuses, is full or unreachable, or another run holds it.
     """
     began = time.monotonic()
-    with opened(job) as (job, store, state, changed):
-        pieces, known = _to_read(job, store, state)
+    with opened(job) as (job, store, state, changed), feed_of(job) as feed:
+        pieces, known = feed.waiting(store, None if job.again else state)
         TALLY.clear()
         TALLY.total_bytes = sum(piece.expected for piece in pieces)
         publish_book(store, job.books)
@@ -183,25 +188,11 @@ def opened(job: Job) -> Iterator[tuple[Job, Store, State | None, list[Changed]]]
         yield knowing(job, store), store, state, changed
 
 
-def _to_read(job: Job, store: Store, state: State | None) -> tuple[Sequence[Piece], int]:
-    """What is to be read of the input as it is now, and how many of its files or partitions were read before."""
-    if job.kafka is not None:
-        with kafka.Topics(job.kafka) as topics:
-            ranges, quiet = what_waits(job.kafka, topics, store, None if job.again else state)
-            return list(kafka.cut(ranges, PIECE_RECORDS)), quiet
-    splits = files.plan(job.paths, job.limits, job.default_time, known_times(store))
-    paths = {split.path for split in splits}
-    if state is not None and not job.again:
-        splits = state.left(splits, segment_ends(store))
-    return splits, len(paths) - len({split.path for split in splits})
-
-
-def known_times(store: Store) -> dict[bytes, int]:
-    """Event time that undated records of each known segment were given at first sight, in UTC microseconds."""
-    rows = store.rows(
-        f"SELECT segment, toUnixTimestamp64Micro(min(default_time)) FROM {store.table('segments')} GROUP BY segment"
-    )
-    return {segment: int(micros) for segment, micros in rows}
+def feed_of(job: Job) -> Feed:
+    """What the job reads."""
+    if job.source is not None:
+        return TopicsFeed(job.source)
+    return FoldersFeed(job.paths, job.limits, job.default_time)
 
 
 def forgotten(store: Store) -> tuple[tuple[bytes, int], ...]:
@@ -413,13 +404,12 @@ class _Account:
         )
 
     def write(self, state: str, seconds: float | None = None, quiet: bool = False) -> None:
-        named = [str(self.job.kafka)] if self.job.kafka else [str(path) for path in self.job.paths]
         row = {
             "run_id": self.run_id,
             "started_at": self.started,
             "ended_at": None if state == "running" else datetime.now(UTC),
             "state": state,
-            "source": ", ".join(named[:3]) + (" …" if len(named) > 3 else ""),
+            "source": self.job.named,
             "records": TALLY.records,
             "calls": TALLY.calls,
             "dead_letters": TALLY.dead,

@@ -44,7 +44,7 @@ def test_rates_are_those_of_the_last_seconds() -> None:
 
 def test_the_picture_says_what_waits_and_what_was_said() -> None:
     tally = FakeTally()
-    watch = Watch("kafka://b:9092/calls", 4, 1234, time.time() - 121, 3, 2, 0.61)
+    watch = Watch("kafka://b:9092/calls", "4 partitions", 1234, time.time() - 121, 3, 2, 0.61)
     view = Following(tally, watch, io.StringIO(), clock=itertools.count().__next__)
     text = drawn(view)
     for wanted in ("kafka://b:9092/calls, 4 partitions", "lag 1,234 records", "watermark 2 min", "open minutes 3", "late minutes 2", "last epoch 0.61 s", "Ctrl-C"):

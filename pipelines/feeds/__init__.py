@@ -1,0 +1,69 @@
+"""What a run reads, and goes on reading: one module for each kind of source, behind one interface.
+
+A feed lives in the process that drives a local run. It plans pieces, which a step of the pipeline reads; what was read it
+remembers in the state, and tells its source only after the rows are in the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from pipelines.state import State
+from sinks.clickhouse import Store
+from sources.pieces import Piece
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a feed stands: its ``parts`` (as ``4 partitions``), and the records that wait in it (``lag``; None where nobody knows).
+
+    ``expected``: event time (UTC seconds) of the oldest record still to come, as its source tells time; None before the first.
+    """
+
+    parts: str = ""
+    lag: int | None = 0
+    expected: float | None = None
+
+
+class Feed(Protocol):
+    """A source that is read to what it holds now (``waiting``), or followed (all the others, in this order)."""
+
+    def waiting(self, store: Store, state: State | None) -> tuple[Sequence[Piece], int]:
+        """Everything there is now that was not read, and how many of its parts have nothing new.
+
+        Raises:
+            sources.files.SourceError: it is not there, cannot be reached or refuses.
+        """
+
+    def begin(self, store: Store, state: State) -> None:
+        """Find out where to go on, by what state and store agree on, and record it where it is new. Called again after an
+        epoch that failed.
+
+        Raises:
+            sources.files.SourceError: as ``waiting``.
+        """
+
+    def next(self, most: int) -> Sequence[Piece]:
+        """Pieces of the next epoch, with about ``most`` records; none if nothing waits.
+
+        Raises:
+            sources.files.SourceError: it does not answer.
+        """
+
+    def committed(self) -> None:
+        """The rows of the last pieces are in the store, and the state knows it: acknowledge, as far as the source wants it."""
+
+    def standing(self) -> Standing:
+        """How it stands after the last pieces."""
+
+    def news(self) -> Sequence[str]:
+        """Lines for a person, each once."""
+
+    def close(self) -> None:
+        """Hang up."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
