@@ -253,6 +253,14 @@ def segment_ends(store: Store, segments: Iterable[bytes] | None = None) -> Ends:
     return {(source, segment, start): SegmentEnd(start, *more) for source, segment, start, *more in rows}
 
 
+def ledger_of(ends: Ends) -> dict[bytes, list[tuple[int, int]]]:
+    """Start and end of the ranges of each segment."""
+    found: dict[bytes, list[tuple[int, int]]] = {}
+    for (_, segment, _), end in ends.items():
+        found.setdefault(segment, []).append((end.start, end.end))
+    return found
+
+
 def reached(ends: Ends) -> dict[bytes, int]:
     """The end of the last range of each segment."""
     found: dict[bytes, int] = {}

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Final, Self
 
 from pipelines.feeds import Standing
-from pipelines.state import State, reached, segment_ends
+from pipelines.state import State, ledger_of, reached, segment_ends
 from sinks.clickhouse import Store
 from sources.files import SourceError
-from sources.kafka import LAST_READ, KafkaSettings, Log, Position, Range, Topics, cut, hang_up, plan, topic_of
+from sources.kafka import LAST_READ, KafkaSettings, Ledger, Log, Position, Range, Topics, cut, hang_up, plan, topic_of
 
 PIECE_RECORDS: Final = 16_384
 """Records of a topic that one worker reads in one go."""
@@ -24,7 +24,7 @@ class TopicsFeed:
         self._settings = settings
         self._topics = Topics(settings)
         self._logs: Sequence[Log] = ()
-        self._written: Mapping[bytes, int] = {}
+        self._ledger: Ledger = {}
         self._told: dict[bytes, Position] = {}
         self._gone: set[str] = set()
         self._news: list[str] = []
@@ -33,7 +33,8 @@ class TopicsFeed:
         logs = self._topics.logs()
         refuse_missing(self._settings, logs)
         positions = standing(state, store) if state is not None else {}
-        ranges = plan(logs, positions, begin(self._topics, logs, positions), time.time())
+        ledger = ledger_of(segment_ends(store, [log.segment for log in logs]))
+        ranges = plan(logs, positions, begin(self._topics, logs, positions), time.time(), ledger=ledger)
         waits = {one.segment for one in ranges}
         return list(cut(ranges, PIECE_RECORDS)), sum(log.segment in positions and log.segment not in waits for log in logs)
 
@@ -42,7 +43,7 @@ class TopicsFeed:
             self._logs = self._topics.logs()
             refuse_missing(self._settings, self._logs)
         self._state = state
-        self._written = reached(segment_ends(store, state.positions()))
+        self._ledger = ledger_of(segment_ends(store, state.positions()))
         state.keep_positions(standing(state, store).values())
         self._first_positions()
 
@@ -52,7 +53,7 @@ class TopicsFeed:
         gone = set(self._settings.topics) - {log.topic for log in self._logs}
         self._news += [f"{self._settings}: the topic {topic} is gone; waiting for it" for topic in sorted(gone - self._gone)]
         self._gone = gone
-        return plan(self._logs, self._state.positions(), {}, time.time(), most, self._written)
+        return plan(self._logs, self._state.positions(), {}, time.time(), most, self._ledger)
 
     def _first_positions(self) -> None:
         """Record where to begin with partitions that are new, so that it is the same place after a crash."""

@@ -57,6 +57,10 @@ class Range:
     expected: int = 0
 
 
+Ledger = Mapping[bytes, Sequence[tuple[int, int]]]
+"""Start and end of the ranges that the store has of each segment."""
+
+
 class Log(NamedTuple):
     """What a broker holds of one partition: offsets ``[first, end)``."""
 
@@ -87,12 +91,13 @@ def plan(
     starts: Mapping[bytes, int],
     now: float,
     most_records: int | None = None,
-    written: Mapping[bytes, int] | None = None,
+    ledger: Ledger | None = None,
 ) -> list[Range]:
     """What to read next of each partition, about ``most_records`` of all together.
 
-    ``starts``: where to begin with segments that no position is known of. ``written``: up to where a run that was killed has
-    written rows of a segment without recording it; that far is read in one go, so that no row is without its range.
+    ``starts``: where to begin with segments that no position is known of. ``ledger``: the ranges that the store has of a segment.
+    Those beyond its position were written by a run that was killed before it could record them: exactly they are read again, so
+    that no row is without its range and no two ranges overlap.
     """
     waiting = []
     for log in logs:
@@ -103,15 +108,37 @@ def plan(
     share = max(1, (most_records or 1 << 62) // max(1, len(waiting)))
     ranges = []
     for log, known, at in waiting:
-        start = max(at, log.first)
-        end = max(start, min(log.end, max(start + share, (written or {}).get(log.segment, 0))))
-        carries_on = known and start == at and known.records < RANGE_RECORDS and now - known.began < RANGE_SECONDS
-        size = known.bytes / known.records if known and known.records else _GUESSED_BYTES
-        found = Range(log.source, log.topic, log.partition, log.segment, start, end, start, expected=int((end - start) * size))
-        if known and carries_on:
-            found = replace(found, first=known.first, records=known.records, bytes=known.bytes)
-        ranges.append(found if start == at else replace(found, lost_from=at))
+        again = _again((ledger or {}).get(log.segment, ()), at)
+        for first, end in again:
+            carries_on = known is not None and known.first == first < at < end
+            ranges.append(_range(log, known, at if carries_on else first, end, carries_on))
+        if not again:
+            young = known and known.records < RANGE_RECORDS and now - known.began < RANGE_SECONDS
+            ranges.append(_range(log, known, at, max(at, log.first) + share, bool(young)))
     return ranges
+
+
+def _again(rows: Sequence[tuple[int, int]], at: int) -> list[tuple[int, int]]:
+    """Ranges to read again: the ledger's that end after ``at``, and what lies between two of them."""
+    found = []
+    for first, end in sorted(rows):
+        if end > at:
+            if first > at:
+                found.append((at, first))
+            found.append((first, end))
+            at = end
+    return found
+
+
+def _range(log: Log, known: Position | None, at: int, end: int, carries_on: bool) -> Range:
+    """Offsets from ``at`` to ``end``, without those that the broker has deleted."""
+    start = max(at, log.first)
+    end = max(start, min(end, log.end))
+    size = known.bytes / known.records if known and known.records else _GUESSED_BYTES
+    found = Range(log.source, log.topic, log.partition, log.segment, start, end, start, expected=int((end - start) * size))
+    if known and carries_on and start == at:
+        found = replace(found, first=known.first, records=known.records, bytes=known.bytes)
+    return found if start == at else replace(found, lost_from=at)
 
 
 def cut(ranges: Iterable[Range], records: int) -> Iterator[Range]:

@@ -83,10 +83,23 @@ def test_what_the_broker_deleted_is_a_gap() -> None:
     assert [(one.start, one.end) for one in cut(plan([log(80, first=80)], at(60), {}, 0), 10)] == [(80, 80)]
 
 
-def test_partitions_share_an_epoch_but_what_was_written_is_read_in_one_go() -> None:
+def test_partitions_share_an_epoch() -> None:
     both = [log(1000), log(30, partition=1)]
     assert shown(plan(both, {}, {}, 0, most_records=100)) == [(0, 0, 50, 0, None), (1, 0, 30, 0, None)]
-    assert shown(plan([log(1000)], {}, {}, 0, 100, {log(0).segment: 170})) == [(0, 0, 170, 0, None)]
+
+
+def test_ranges_that_a_killed_run_wrote_are_read_again_exactly() -> None:
+    def again(position: dict[bytes, Position], *rows: tuple[int, int], first: int = 0) -> list[tuple[int, int, int, int, int | None]]:
+        return shown(plan([log(1000, first)], position, {}, 1e9, 100, {log(0).segment: rows}))
+
+    assert again({}, (0, 170)) == [(0, 0, 170, 0, None)]
+    assert again(at(60, records=60, first=0), (0, 60)) == [(0, 60, 160, 60, None)]  # nothing beyond it: a row of its own by now
+    assert again(at(60, records=60, first=0), (0, 170)) == [(0, 60, 170, 0, None)]  # though it is old, the row is carried on
+    assert again(at(60, records=60, first=0), (0, 60), (60, 170)) == [(0, 60, 170, 60, None)]  # though young, it is not
+    assert again(at(60, records=60, first=0), (0, 90), (90, 170)) == [(0, 60, 90, 0, None), (0, 90, 170, 90, None)]
+    assert again(at(60), (0, 90), (90, 170)) == [(0, 0, 90, 0, None), (0, 90, 170, 90, None)]  # begun in the middle of a row
+    assert again(at(60), (70, 90)) == [(0, 60, 70, 60, None), (0, 70, 90, 70, None)]
+    assert again(at(60), (80, 90), first=80) == [(0, 80, 80, 80, 60), (0, 80, 90, 80, None)]
 
 
 def test_pieces_cover_a_range_once() -> None:
