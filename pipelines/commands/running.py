@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ def _run(settings: Settings, paths: Sequence[str], quiet: bool, again: bool, fol
     from pipelines.progress import Progress
     from pipelines.run import run as run_job
     from pipelines.stopping import Stopping
+    from pipelines.stream import stream as stream_job
     from schemas.telemetry import TALLY
     from sources.files import find, spool
     from sources.kafka import is_address
@@ -94,15 +96,18 @@ def _run(settings: Settings, paths: Sequence[str], quiet: bool, again: bool, fol
         raise InputError("one run reads files, or the topics of one cluster: kafka://host:9092/topic,another")
     if follow and not topics:
         raise InputError("--follow reads topics: --from kafka://host:9092/topic")
-    if follow and (again or settings.runner.name != "local"):
-        raise InputError("--follow goes on from where the last run ended, in this process: without --again and --runner-name")
+    if follow and again:
+        raise InputError("--follow goes on from where the last run ended: without --again")
     with tempfile.TemporaryDirectory(prefix="llm-finops-") as folder:
         named = [one for one in inputs if one != "-" and one not in topics]
         files = find(named) if named else []
         if "-" in inputs:
             files.append(spool(sys.stdin.buffer, Path(folder)))
         job = job_of(settings, files, again, "".join(topics))
-        if follow:
+        if follow and job.runner:
+            with Stopping() as stopping:
+                counts = stream_job(job, stopping.asked, partial(click.echo, err=True))
+        elif follow:
             with Following(TALLY, WATCH, quiet=quiet) as view, Stopping() as stopping:
                 counts = follow_job(job, stopping.asked, view.say)
         else:

@@ -1,0 +1,73 @@
+"""Follow topics on a Beam runner with workers elsewhere: Flink, Dataflow. Here the job is only submitted and watched."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineState
+
+from pipelines.job import build
+from pipelines.run import Counts, Job, account, opened, publish_book
+from pipelines.state import ledger_of, segment_ends
+from schemas.telemetry import TALLY
+from sinks.clickhouse import StoreSettings
+from sinks.reconcile import repair
+from sinks.steps import RowsToMinutes
+from sources.files import SourceError
+from sources.kafka import Ledger
+from sources.kafka.streaming import ReadTopics
+from transforms.steps import CallsToRows
+
+_ASK_S: Final = 1.0
+
+
+def stream(job: Job, stop: Callable[[], bool], say: Callable[[str], None]) -> Counts:
+    """Submit the job, and wait until it ends or ``stop`` says so: then it is cancelled.
+
+    It goes on where the ledger of the store ends, or, given a savepoint, where that was taken. What a job that was cancelled has
+    written without recomputing its minutes is made good first.
+
+    Raises:
+        sources.files.SourceError: the job failed.
+        sinks.clickhouse.StoreError: the store refuses, is full or unreachable.
+    """
+    began = time.monotonic()
+    with opened(job) as (job, store, _, changed), account(store, job) as row:
+        TALLY.clear()
+        publish_book(store, job.books)
+        if mended := repair(store):
+            say(f"{mended:,} minutes recomputed that an earlier job had left")
+        result = streaming(job).run()
+        while not PipelineState.is_terminal(result.state):
+            if stop():
+                result.cancel()
+                break
+            time.sleep(_ASK_S)
+        if result.state == PipelineState.FAILED:
+            raise SourceError(f"{job.named}: the job failed; its runner says why")
+        row.ended("stopped", began)
+    return row.counts(retention=tuple(changed))
+
+
+def streaming(job: Job) -> beam.Pipeline:
+    """The whole job as one unbounded pipeline. The labels of its steps are part of its checkpoints."""
+    assert job.source is not None
+    options = PipelineOptions(["--streaming", *job.runner_options], save_main_session=False)
+    pipeline = beam.Pipeline(runner=job.runner, options=options)
+    raw = pipeline | "ReadTopics" >> ReadTopics(job.source, partial(ledger_in, job.store), job.call_s)
+    build(
+        raw,
+        CallsToRows(job.decode, job.count, job.books, job.owners, job.people),
+        RowsToMinutes(job.store, job.early_s, job.lateness_s),
+    )
+    return pipeline
+
+
+def ledger_in(store: StoreSettings, segments: Sequence[bytes]) -> Ledger:
+    """The ranges that a store has of some segments."""
+    return ledger_of(segment_ends(store.open(), segments))
