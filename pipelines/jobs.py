@@ -74,4 +74,5 @@ def kafka_settings(settings: Settings, address: str) -> KafkaSettings:
         source.batch_records,
         source.batch_bytes,
         given.patience_seconds,
+        given.end,
     )

@@ -153,6 +153,9 @@ class Kafka(Section):
     start: Annotated[
         str, AfterValidator(_kafka_start), _Allowed("earliest, latest, committed, or a time such as 2025-11-20T00:00:00Z")
     ] = Field(default="earliest", description="Where to begin with a topic that was never read.")
+    until: Time | None = Field(
+        default=None, description="Read only messages before this time, without --follow; not set: what is there now."
+    )
     security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         default="PLAINTEXT", description="How to connect to the brokers."
     )
@@ -169,6 +172,11 @@ class Kafka(Section):
     patience_seconds: Whole = Field(
         default=60, ge=1, le=86_400, description="How long to wait for a broker that does not answer; with --follow for ever."
     )
+
+    @property
+    def end(self) -> int | None:
+        """``until`` in UTC microseconds."""
+        return int(self.until.timestamp() * 1_000_000) if self.until else None
 
     @property
     def begin(self) -> Literal["earliest", "latest", "committed"] | int:

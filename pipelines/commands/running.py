@@ -96,8 +96,8 @@ def _run(settings: Settings, paths: Sequence[str], quiet: bool, again: bool, fol
         raise InputError("one run reads files, or the topics of one cluster: kafka://host:9092/topic,another")
     if follow and not topics:
         raise InputError("--follow reads topics: --from kafka://host:9092/topic")
-    if follow and again:
-        raise InputError("--follow goes on from where the last run ended: without --again")
+    if follow and (again or settings.kafka.until):
+        raise InputError("--follow goes on from where the last run ended, and has no end: without --again and --kafka-until")
     with tempfile.TemporaryDirectory(prefix="llm-finops-") as folder:
         named = [one for one in inputs if one != "-" and one not in topics]
         files = find(named) if named else []

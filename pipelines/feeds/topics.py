@@ -32,8 +32,10 @@ class TopicsFeed:
     def waiting(self, store: Store, state: State | None) -> tuple[Sequence[Range], int]:
         logs = self._topics.logs()
         refuse_missing(self._settings, logs)
-        positions = standing(state, store) if state is not None else {}
         ledger = ledger_of(segment_ends(store, [log.segment for log in logs]))
+        if self._settings.until is not None:
+            logs = before(logs, self._topics.at_time(logs, self._settings.until), ledger)
+        positions = standing(state, store) if state is not None else {}
         ranges = plan(logs, positions, begin(self._topics, logs, positions), time.time(), ledger=ledger)
         waits = {one.segment for one in ranges}
         return list(cut(ranges, PIECE_RECORDS)), sum(log.segment in positions and log.segment not in waits for log in logs)
@@ -98,6 +100,16 @@ def refuse_missing(settings: KafkaSettings, logs: Sequence[Log]) -> None:
     missing = sorted(set(settings.topics) - {log.topic for log in logs})
     if missing:
         raise SourceError(f"{settings}: no such topic: {', '.join(missing)}")
+
+
+def before(logs: Sequence[Log], stops: Mapping[bytes, int], ledger: Ledger) -> list[Log]:
+    """The logs without what comes at or after these stops; a range that the ledger has is not cut in two."""
+    found = []
+    for log in logs:
+        stop = stops[log.segment]
+        stop = max([stop, *(end for first, end in ledger.get(log.segment, ()) if first < stop)])
+        found.append(log._replace(end=max(log.first, min(log.end, stop))))
+    return found
 
 
 def begin(topics: Topics, logs: Sequence[Log], positions: Mapping[bytes, Position]) -> dict[bytes, int]:

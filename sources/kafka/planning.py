@@ -193,23 +193,34 @@ class Topics:
             SourceError: the broker cannot be reached, or refuses.
         """
         from kafka import TopicPartition
-        from kafka.admin import OffsetTimestamp
 
         start = self._settings.start
         if start == "earliest":
             return {log.segment: log.first for log in logs}
         if start == "latest":
             return {log.segment: log.end for log in logs}
+        if start != "committed":
+            return self.at_time(logs, start)
         places = {TopicPartition(log.topic, log.partition): log for log in logs}
         with self._explaining() as admin:
-            if start == "committed":
-                known = self._committed(admin, list(places))
-                return {
-                    log.segment: known[at].offset if at in known and known[at].offset >= 0 else log.first
-                    for at, log in places.items()
-                }
-            found = admin.list_partition_offsets(dict.fromkeys(places, OffsetTimestamp(start // 1000)))
-        return {log.segment: found[at].offset if found[at].offset >= 0 else log.end for at, log in places.items()}
+            known = self._committed(admin, list(places))
+        return {
+            log.segment: known[at].offset if at in known and known[at].offset >= 0 else log.first for at, log in places.items()
+        }
+
+    def at_time(self, logs: Sequence[Log], micros: int) -> dict[bytes, int]:
+        """The first offsets of records of this time (UTC microseconds) or a later one, by segment; the end where there are none.
+
+        Raises:
+            SourceError: the broker cannot be reached, or refuses.
+        """
+        from kafka import TopicPartition
+        from kafka.admin import OffsetTimestamp
+
+        places = {TopicPartition(log.topic, log.partition): log for log in logs}
+        with self._explaining() as admin:
+            found = admin.list_partition_offsets(dict.fromkeys(places, OffsetTimestamp(-(-micros // 1000)))) if places else {}
+        return {log.segment: int(found[at].offset) if found[at].offset >= 0 else log.end for at, log in places.items()}
 
     def _committed(self, admin: KafkaAdminClient, places: list[TopicPartition]) -> Mapping[TopicPartition, Any]:
         """What the group has committed. A broker that is asked for a group for the first time needs a moment."""

@@ -18,7 +18,8 @@ class KafkaSettings:
     """Which topics of which cluster, how to log in, and how much to take at once.
 
     ``start`` is where to begin with a topic that was never read: ``earliest``, ``latest``, ``committed`` (by ``group``; the
-    earliest where nothing is), or a time in UTC microseconds. ``patience_s``: how long a read waits for a broker that does not
+    earliest where nothing is), or a time in UTC microseconds. A read that ends ends before the first record of the time ``until``
+    or a later one, if it is given. ``patience_s``: how long a read waits for a broker that does not
     answer. Passwords come from the environment of each process.
     """
 
@@ -37,6 +38,7 @@ class KafkaSettings:
     batch_records: int = 1000
     batch_bytes: int = 8 << 20
     patience_s: float = 60.0
+    until: int | None = None
 
     def __str__(self) -> str:
         return f"kafka://{','.join(self.brokers)}/{','.join(self.topics)}"

@@ -13,6 +13,7 @@ from kafka.admin import NewPartitions
 
 from deploy.local.kafka import Broker
 from pipelines.doctor import topics
+from pipelines.feeds.topics import before
 from pipelines.sections import Settings, Source
 from schemas.batch import SegmentEnd
 from sources.files import SourceError
@@ -334,3 +335,20 @@ def test_the_doctor_asks_the_broker(kafka: Broker) -> None:
     assert said(address) == ("ok", f"{address}: 3 partitions, 2 messages")
     assert said(f"{address},nowhere") == ("fail", f"{address},nowhere: no such topic: nowhere")
     assert said("kafka://host")[0] == "fail"
+
+
+def test_reading_ends_before_a_time_but_cuts_no_range_of_the_ledger() -> None:
+    one, two = log(100), log(50, partition=1)
+    assert [known.end for known in before([one, two], {one.segment: 30, two.segment: 90}, {})] == [30, 50]
+    assert [known.end for known in before([one], {one.segment: 30}, {one.segment: [(0, 20), (20, 40), (40, 60)]})] == [40]
+    assert [known.end for known in before([log(100, first=60)], {one.segment: 30}, {})] == [60]
+
+
+def test_where_a_time_begins_is_what_the_broker_says(kafka: Broker) -> None:
+    topic = new_topic(kafka)
+    for at_ms in (1_000, 2_000, 3_000):
+        write(kafka, topic, [b"x", b"y"], timestamp_ms=at_ms)
+    with Topics(settings(kafka, topic)) as topics:
+        known = topics.logs()
+        found = [topics.at_time(known, micros)[known[0].segment] for micros in (0, 2_000_000, 2_000_001, 3_000_000, 3_000_001)]
+    assert found == [0, 2, 4, 4, 6]
