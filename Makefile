@@ -12,7 +12,7 @@ export PYTHONUTF8 := 1
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-bench demo test soak lint types bench kafka-up kafka-down lock docs clean
+.PHONY: help setup setup-dev setup-bench demo test soak lint types bench kafka-up kafka-down flink-up flink-run flink-down lock docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,6 +51,15 @@ kafka-up: setup ## start a Kafka broker on localhost:9092 that goes on; needs Ja
 kafka-down: setup ## end that broker; its topics are kept
 	@$(BIN)/python deploy/local/kafka.py down $(ARGS)
 
+flink-up: setup ## start a Flink cluster with Beam's job server; needs Java 17 and Maven, no Docker
+	@$(BIN)/python -m deploy.flink.cluster up $(ARGS)
+
+flink-run: setup ## run the job on it: ARGS="--from kafka://localhost:9092/llm-calls --to http://localhost:8123"
+	@$(BIN)/python -m deploy.flink.cluster run -- $(ARGS)
+
+flink-down: setup ## end that cluster; checkpoints are kept
+	@$(BIN)/python -m deploy.flink.cluster down $(ARGS)
+
 # One resolution for Python 3.11 to 3.13 and every platform; the others follow the versions of requirements.lock.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
@@ -69,5 +78,6 @@ docs: setup ## write what is made from the code: pages, the list of exported col
 
 clean: ## remove the environments and all that was made
 	@[ ! -x $(BIN)/python ] || $(BIN)/python deploy/local/kafka.py down >/dev/null
+	@[ ! -x $(BIN)/python ] || $(BIN)/python -m deploy.flink.cluster down >/dev/null
 	@rm -rf .venv .venv-bench build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .services
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,456 @@
+"""A real Flink cluster on this machine, without Docker, with what a Beam job in Python needs beside it.
+
+    python -m deploy.flink.cluster up|down|status [--folder .services/flink]
+    python -m deploy.flink.cluster run [--parallelism 2] [--savepoint PATH] -- --from kafka://… --to http://…
+
+It is a job manager, task managers, Beam's job server and a pool of Python workers, all on the loopback address. ``up`` starts one
+that goes on when the command has ended. Tests start clusters of their own with :class:`Cluster`, and kill its parts.
+
+Java archives come from PyPI (Flink's) and Maven (the job server's); where this differs from production, docs/flink.md says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from deploy.flink.options import options
+from deploy.local.kafka import CHECKOUT, Missing, free_ports, java, one_at_a_time
+
+FLINK: Final = "1.19.3"
+HERE: Final = Path(__file__).resolve().parent
+POM: Final = HERE / "job-server" / "pom.xml"
+CONF: Final = HERE / "conf" / "config.yaml"
+FOLDER: Final = CHECKOUT / ".services" / "flink"
+LIBS: Final = FOLDER / "libs"
+
+_LOCAL: Final = {
+    "jobmanager.memory.process.size": "768m",
+    "taskmanager.memory.process.size": "1024m",
+    "taskmanager.memory.managed.size": "64m",
+    "taskmanager.memory.network.min": "48m",
+    "taskmanager.memory.network.max": "48m",
+    "taskmanager.memory.jvm-metaspace.size": "192m",
+    "jobmanager.memory.jvm-metaspace.size": "192m",
+    # A part that was killed is missed soon.
+    "heartbeat.interval": "1000",
+    "heartbeat.timeout": "6000",
+    "restart-strategy.exponential-delay.max-backoff": "5 s",
+}
+_SMALL_JVM: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+
+def install(folder: Path = LIBS) -> Path:
+    """The folder with ``flink/`` (PyPI's archives) and ``job-server.jar``, fetched the first time (235 MB and 150 MB).
+
+    It is named by a hash of what is asked for, and is there whole or not at all; processes at once wait for the first.
+    """
+    java()
+    asked = hashlib.sha256(POM.read_bytes() + FLINK.encode()).hexdigest()[:16]
+    libs = folder / asked
+    if libs.is_dir():
+        return libs
+    folder.mkdir(parents=True, exist_ok=True)
+    with one_at_a_time(folder / "lock"):
+        if libs.is_dir():
+            return libs
+        mvn = shutil.which("mvn")
+        if mvn is None:
+            raise Missing("Flink needs Maven for Beam's job server: there is no mvn on the PATH")
+        fresh = folder / "new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        (fresh / "job-server").mkdir(parents=True)
+        shutil.copy(POM, fresh / "job-server" / "pom.xml")
+        uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+        pip = [uv, "pip", "install", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install"]
+        _fetch([*pip, "--quiet", "--no-deps", "--target", str(fresh / "pypi"), f"apache-flink-libraries=={FLINK}"], "Flink")
+        quiet = ["--batch-mode", "--quiet", "--strict-checksums", "-Dstyle.color=never"]
+        _fetch([mvn, *quiet, f"--file={fresh / 'job-server' / 'pom.xml'}", "package"], "Beam's job server")
+        (fresh / "pypi" / "pyflink").rename(fresh / "flink")
+        (fresh / "job-server" / "target" / "job-server.jar").rename(fresh / "job-server.jar")
+        shutil.rmtree(fresh / "job-server")
+        shutil.rmtree(fresh / "pypi")
+        fresh.rename(libs)
+    return libs
+
+
+def _fetch(command: list[str], what: str) -> None:
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{what} could not be fetched:\n{done.stdout.strip()}")
+
+
+class Cluster:
+    """One cluster with its data in ``folder``; a context manager.
+
+    Its parts are ``jobmanager``, ``taskmanager-0`` …, ``job-server`` and ``worker-pool``: each can be killed and started again.
+    ``environ`` is what workers find in their environment beside this process's own: passwords are.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        task_managers: int = 2,
+        *,
+        rest_port: int = 0,
+        environ: Mapping[str, str] | None = None,
+        libs: Path = LIBS,
+        stays: bool = False,
+    ) -> None:
+        self.folder = folder.resolve()
+        self._libs = libs
+        self._stays = stays
+        self._environ = dict(environ or {})
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._task_managers = [f"taskmanager-{number}" for number in range(task_managers)]
+        ports = free_ports(7)
+        self.rest_port = rest_port or ports[0]
+        self._rpc, self._blob, self._job, self._artifacts, self._expansion, self._pool = ports[1:]
+
+    @property
+    def parts(self) -> list[str]:
+        return ["jobmanager", *self._task_managers, "worker-pool", "job-server"]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.rest_port}"
+
+    @property
+    def job_endpoint(self) -> str:
+        return f"127.0.0.1:{self._job}"
+
+    @property
+    def worker_pool(self) -> str:
+        return f"127.0.0.1:{self._pool}"
+
+    def options(self, **more: Any) -> list[str]:
+        """Options of Beam that submit a job to it: see ``deploy.flink.options``."""
+        return options(self.job_endpoint, self.worker_pool, **more)
+
+    def start(self, seconds: float = 120) -> None:
+        """Start all of it, and wait until jobs can be submitted."""
+        self._conf()
+        until = time.monotonic() + seconds
+        try:
+            for part in self.parts:
+                self.start_part(part)
+            self.wait_ready(until)
+        except BaseException:
+            self.stop()
+            raise
+        note = {name: process.pid for name, process in self._processes.items()}
+        addresses = {"rest": self.url, "job_endpoint": self.job_endpoint, "worker_pool": self.worker_pool}
+        (self.folder / "running.json").write_text(json.dumps({"parts": note, **addresses}), encoding="utf-8")
+
+    def wait_ready(self, until: float) -> None:
+        """Wait until every part answers."""
+        for ready in (self._slots, lambda: _listens(self._job), lambda: _listens(self._pool)):
+            while not ready():
+                for name, process in self._processes.items():
+                    if process.poll() is not None:
+                        raise RuntimeError(f"{name} ended with status {process.returncode}; {self._tail(name)}")
+                if time.monotonic() > until:
+                    raise RuntimeError(f"the cluster in {self.folder} is not ready; {self._tail('jobmanager')}")
+                time.sleep(0.2)
+
+    def start_part(self, part: str) -> None:
+        """Start one part, if it does not run."""
+        if part in self._processes and self._processes[part].poll() is None:
+            return
+        paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environ = {**os.environ, **self._environ, "PYTHONPATH": os.pathsep.join(paths)}
+        if part == "worker-pool":
+            # The pool starts "python": the one that is first on the PATH must be ours, or a job waits for ever.
+            environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
+            command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={self._pool}"]
+        elif part == "job-server":
+            command = [java(), "-Xmx384m", *_SMALL_JVM, *self._java_options()]
+            command += ["-jar", str(install(self._libs) / "job-server.jar"), f"--flink-master=127.0.0.1:{self.rest_port}"]
+            command += ["--job-host=127.0.0.1", f"--job-port={self._job}"]
+            command += [f"--artifact-port={self._artifacts}", f"--expansion-port={self._expansion}"]
+            command += [f"--artifacts-dir={self.folder / 'artifacts'}"]
+        else:
+            command = self._flink(part)
+        environ |= {"FLINK_CONF_DIR": str(self._conf_folder), "FLINK_LIB_DIR": str(install(self._libs) / "flink" / "lib")}
+        environ |= {"FLINK_PLUGINS_DIR": str(install(self._libs) / "flink" / "plugins")}
+        with self._log(part).open("ab") as log:
+            self._processes[part] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environ,
+                cwd=self.folder,
+                start_new_session=self._stays or part == "worker-pool",
+            )
+
+    def pid(self, part: str) -> int | None:
+        """The process of a part, while it runs."""
+        process = self._processes.get(part)
+        return process.pid if process and process.poll() is None else None
+
+    def workers(self) -> list[int]:
+        """Processes of the pool's workers, which run the Python of jobs."""
+        pool = self.pid("worker-pool")
+        found = subprocess.run(["pgrep", "-P", str(pool)], capture_output=True, text=True, check=False).stdout if pool else ""
+        return [int(pid) for pid in found.split()]
+
+    def kill(self, part: str) -> None:
+        """End a part as a crash would. Workers go with their pool."""
+        process = self._processes.get(part)
+        if process is None:
+            return
+        if part == "worker-pool":
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
+
+    def stop(self) -> None:
+        for part in reversed(self.parts):
+            process = self._processes.get(part)
+            if process and process.poll() is None and part != "worker-pool":
+                process.terminate()
+        for part in reversed(self.parts):
+            process = self._processes.get(part)
+            if process and part != "worker-pool":
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(10)
+            self.kill(part)
+        self._processes.clear()
+        (self.folder / "running.json").unlink(missing_ok=True)
+
+    def __enter__(self) -> Cluster:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    # -- jobs ------------------------------------------------------------------------------------------------------
+
+    def rest(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Ask Flink's REST interface."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}{path}", data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read() or b"{}")
+
+    def jobs(self) -> dict[str, str]:
+        """State of each job by its id, the newest first."""
+        found = sorted(self.rest("/jobs/overview")["jobs"], key=lambda job: -job["start-time"])
+        return {job["jid"]: job["state"] for job in found}
+
+    def checkpoints(self, job: str) -> int:
+        """How many checkpoints of a job were completed."""
+        return int(self.rest(f"/jobs/{job}/checkpoints")["counts"]["completed"])
+
+    def last_checkpoint(self, job: str) -> str:
+        """Path of the last completed checkpoint of a job; empty if there is none."""
+        latest = self.rest(f"/jobs/{job}/checkpoints")["latest"]["completed"]
+        return str(latest["external_path"]) if latest else ""
+
+    def stop_with_savepoint(self, job: str, seconds: float = 120) -> str:
+        """End a job in order; the savepoint that another can go on from."""
+        wanted = {"targetDirectory": (self.folder / "savepoints").as_uri(), "drain": False}
+        asked = self.rest(f"/jobs/{job}/stop", wanted)["request-id"]
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            found = self.rest(f"/jobs/{job}/savepoints/{asked}")
+            if found["status"]["id"] == "COMPLETED":
+                if "failure-cause" in found["operation"]:
+                    raise RuntimeError(f"no savepoint: {found['operation']['failure-cause'].get('class')}")
+                return str(found["operation"]["location"])
+            time.sleep(0.3)
+        raise RuntimeError(f"no savepoint within {seconds:.0f} s")
+
+    # -- how parts are started ------------------------------------------------------------------------------------
+
+    @property
+    def _conf_folder(self) -> Path:
+        return self.folder / "conf"
+
+    def _conf(self) -> None:
+        """The conf of this cluster: the one beside this file, then what is of this machine."""
+        install(self._libs)
+        self._conf_folder.mkdir(parents=True, exist_ok=True)
+        known = dict(re.findall(r"^([a-z][\w.-]+): (.+)$", CONF.read_text(encoding="utf-8"), re.MULTILINE))
+        known |= _LOCAL | {
+            "jobmanager.rpc.address": "127.0.0.1",
+            "jobmanager.rpc.port": str(self._rpc),
+            "jobmanager.bind-host": "127.0.0.1",
+            "blob.server.port": str(self._blob),
+            "rest.address": "127.0.0.1",
+            "rest.bind-address": "127.0.0.1",
+            "rest.port": str(self.rest_port),
+            "taskmanager.host": "127.0.0.1",
+            "taskmanager.bind-host": "127.0.0.1",
+            "state.checkpoints.dir": (self.folder / "checkpoints").as_uri(),
+            "state.savepoints.dir": (self.folder / "savepoints").as_uri(),
+            "io.tmp.dirs": str(self.folder / "tmp"),
+        }
+        self._java = known["env.java.opts.all"].split()
+        for name in ("tmp", "artifacts"):
+            (self.folder / name).mkdir(exist_ok=True)
+        lines = [f"{key}: {json.dumps(value) if '=' in value else value}\n" for key, value in known.items()]
+        (self._conf_folder / "config.yaml").write_text("".join(lines), encoding="utf-8")
+        logging = "rootLogger.level = INFO\nrootLogger.appenderRef.console.ref = Console\nappender.console.name = Console\n"
+        logging += "appender.console.type = CONSOLE\nappender.console.layout.type = PatternLayout\n"
+        logging += "appender.console.layout.pattern = %d{HH:mm:ss.SSS} %-5p %c{1} %m%n\n"
+        (self._conf_folder / "log4j.properties").write_text(logging, encoding="utf-8")
+
+    def _java_options(self) -> list[str]:
+        return [*self._java, f"-Djava.io.tmpdir={self.folder / 'tmp'}"]
+
+    def _flink(self, part: str) -> list[str]:
+        libs = install(self._libs) / "flink"
+        main = "StandaloneSessionClusterEntrypoint" if part == "jobmanager" else "TaskManagerRunner"
+        package = "entrypoint" if part == "jobmanager" else "taskexecutor"
+        asked = "GET_JM_RESOURCE_PARAMS" if part == "jobmanager" else "GET_TM_RESOURCE_PARAMS"
+        utils = [java(), "-cp", f"{libs}/bin/bash-java-utils.jar:{libs}/lib/*"]
+        utils += ["org.apache.flink.runtime.util.bash.BashJavaUtils", asked, "--configDir", str(self._conf_folder)]
+        said = subprocess.run(utils, capture_output=True, text=True, check=False)
+        jvm, given = (*re.findall(r"^BASH_JAVA_UTILS_EXEC_RESULT:(.*)$", said.stdout, re.MULTILINE), "", "")[:2]
+        if not jvm:
+            raise RuntimeError(f"Flink refuses its conf: {(said.stderr or said.stdout).strip()[-2000:]}")
+        log4j = f"-Dlog4j.configurationFile={self._conf_folder / 'log4j.properties'}"
+        command = [java(), *jvm.split(), *_SMALL_JVM, *self._java_options(), log4j, "-cp", f"{libs}/lib/*"]
+        command += [f"org.apache.flink.runtime.{package}.{main}", "--configDir", str(self._conf_folder)]
+        if part != "jobmanager":
+            command += ["-D", f"taskmanager.resource-id={part}-{time.time_ns()}"]
+        return command + given.split()
+
+    def _slots(self) -> bool:
+        try:
+            return bool(self.rest("/overview")["slots-available"] >= len(self._task_managers))
+        except (OSError, ValueError):
+            return False
+
+    def _log(self, part: str) -> Path:
+        return self.folder / f"{part}.log"
+
+    def _tail(self, part: str) -> str:
+        lines = self._log(part).read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join([f"{self._log(part)} ends with:", *lines[-20:]])
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def running(folder: Path) -> dict[str, Any] | None:
+    """What runs of the cluster in a folder: processes by part, and its addresses."""
+    try:
+        note: dict[str, Any] = json.loads((folder.resolve() / "running.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    note["parts"] = {part: pid for part, pid in note["parts"].items() if _is(pid, part)}
+    return note if note["parts"] else None
+
+
+def _is(pid: int, part: str) -> bool:
+    marks = {"jobmanager": "ClusterEntrypoint", "worker-pool": "worker_pool_main", "job-server": "job-server.jar"}
+    try:
+        said = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return False
+    return marks.get(part, "TaskManagerRunner") in said
+
+
+def up(folder: Path, port: int, task_managers: int) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    with one_at_a_time(folder / "lock"):
+        if found := running(folder):
+            print(f"Flink is running already: {found['rest']} (job server {found['job_endpoint']})")
+            return 0
+        print(f"starting Flink in {folder}", file=sys.stderr, flush=True)
+        cluster = Cluster(folder, task_managers, rest_port=port, stays=True)
+        cluster.start()
+    print(f"Flink is up: {cluster.url}, job server {cluster.job_endpoint}, worker pool {cluster.worker_pool}")
+    print('run:    make flink-run ARGS="--from kafka://localhost:9092/llm-calls --to http://localhost:8123"')
+    print("end it: make flink-down")
+    return 0
+
+
+def down(folder: Path) -> int:
+    found = running(folder)
+    if found is None:
+        print("Flink is not running")
+        return 0
+    for part, pid in found["parts"].items():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGTERM if part != "worker-pool" else signal.SIGKILL)
+    until = time.monotonic() + 20
+    while (left := running(folder)) is not None:
+        for pid in left["parts"].values() if time.monotonic() > until else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        time.sleep(0.2)
+    (folder / "running.json").unlink(missing_ok=True)
+    print(f"Flink is down; checkpoints and savepoints are kept in {folder}")
+    return 0
+
+
+def run(folder: Path, parallelism: int, savepoint: str, given: list[str]) -> int:
+    """Submit the job, as ``llm-finops run --follow`` with the options for this cluster."""
+    found = running(folder)
+    if found is None:
+        print("Flink is not running: make flink-up", file=sys.stderr)
+        return 1
+    tool = [sys.executable, "-m", "pipelines.cli", "run", "--follow", "--runner-name", "PortableRunner"]
+    for option in options(found["job_endpoint"], found["worker_pool"], parallelism=parallelism, savepoint=savepoint):
+        tool += ["--runner-options", option]
+    return subprocess.run([*tool, *given], check=False).returncode
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run Flink on this machine.")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="of its data and logs")
+    actions = parser.add_subparsers(dest="action", required=True)
+    starts = actions.add_parser("up", help="start a cluster that goes on")
+    starts.add_argument("--port", type=int, default=8081, help="of its REST interface and page")
+    starts.add_argument("--task-managers", type=int, default=2)
+    actions.add_parser("down", help="end it")
+    actions.add_parser("status", help="what runs")
+    runs = actions.add_parser("run", help="submit the job; what follows -- goes to llm-finops run --follow")
+    runs.add_argument("--parallelism", type=int, default=2)
+    runs.add_argument("--savepoint", default="", help="or checkpoint to go on from")
+    runs.add_argument("rest", nargs="*")
+    given = parser.parse_args()
+    try:
+        if given.action == "up":
+            return up(given.folder, given.port, given.task_managers)
+        if given.action == "down":
+            return down(given.folder)
+        if given.action == "run":
+            return run(given.folder, given.parallelism, given.savepoint, given.rest)
+        found = running(given.folder)
+        print("Flink is not running" if found is None else json.dumps(found))
+        return 0 if found else 1
+    except (Missing, RuntimeError, OSError, urllib.error.URLError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
