@@ -43,6 +43,7 @@ def stream(job: Job, stop: Callable[[], bool], say: Callable[[str], None]) -> Co
         if mended := repair(store):
             say(f"{mended:,} minutes recomputed that an earlier job had left")
         result = streaming(job).run()
+        say(f"{job.named}: submitted to {job.runner}; Ctrl-C cancels the job")
         while not PipelineState.is_terminal(result.state):
             if stop():
                 result.cancel()

@@ -412,15 +412,15 @@ def down(folder: Path) -> int:
 
 
 def run(folder: Path, parallelism: int, savepoint: str, given: list[str]) -> int:
-    """Submit the job, as ``llm-finops run --follow`` with the options for this cluster."""
+    """Become ``llm-finops run --follow`` with the options for this cluster."""
     found = running(folder)
     if found is None:
         print("Flink is not running: make flink-up", file=sys.stderr)
         return 1
-    tool = [sys.executable, "-m", "pipelines.cli", "run", "--follow", "--runner-name", "PortableRunner"]
+    tool = [str(Path(sys.executable).with_name("llm-finops")), "run", "--follow", "--runner-name", "PortableRunner"]
     for option in options(found["job_endpoint"], found["worker_pool"], parallelism=parallelism, savepoint=savepoint):
         tool += ["--runner-options", option]
-    return subprocess.run([*tool, *given], check=False).returncode
+    return os.execv(tool[0], [*tool, *given])
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from kafka import KafkaProducer, TopicPartition
 from kafka.admin import NewPartitions, OffsetSpec
 from kafka.errors import KafkaError
 
-from deploy.local.kafka import Broker
+from deploy.local.kafka import Broker, free_ports
+from sinks.clickhouse import PASSWORD_VARIABLE
 from sources.generate import GenerateSettings, Record, generate
 from tests.kafka.looking import look
 from tests.kafka.topics import admin, delete_before, new_topic, write
+from tests.sinks.front.conftest import PASSWORDS, served
 
 CALLS = 50_000
 SKEW_MS = 300_000
@@ -34,16 +37,17 @@ pytestmark = pytest.mark.timeout(600)
 class Follower:
     """``llm-finops run --follow`` in a process group of its own."""
 
-    def __init__(self, broker: Broker, topic: str, store: Path, *more: str) -> None:
+    def __init__(self, broker: Broker, topic: str, to: str, *more: str) -> None:
         self.group = f"g-{topic}"
         tool = Path(sys.executable).with_name("llm-finops")
-        self._command = [str(tool), "run", "--follow", "--from", f"kafka://{broker.address}/{topic}", "--to", f"chdb://{store}"]
+        self._command = [str(tool), "run", "--follow", "--from", f"kafka://{broker.address}/{topic}", "--to", to]
         self._command += ["--kafka-group", self.group, "--quiet", "--format", "json", *more]
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
+        environ = {**os.environ, PASSWORD_VARIABLE: PASSWORDS["writer"]}
         self._process = subprocess.Popen(
-            self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environ
         )
 
     @property
@@ -77,8 +81,9 @@ class Follower:
 
 
 @pytest.fixture
-def following(request: pytest.FixtureRequest) -> Iterator[Callable[..., Follower]]:
-    """Followers that do not outlive their test."""
+def following(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Follower]]:
+    """Followers that do not outlive their test, with the state of their stores in its folder."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     made: list[Follower] = []
 
     def follow(*given: Any) -> Follower:
@@ -133,9 +138,12 @@ def test_kills_lose_nothing_and_count_nothing_twice(
     )
     records = list(generate(settings))
     chance = random.Random(31)
-    with Broker(tmp_path / "broker") as broker:
+    (port,) = free_ports(1)
+    with ExitStack() as stack:
+        broker = stack.enter_context(Broker(tmp_path / "broker"))
+        server = stack.enter_context(served(tmp_path, options=["--port", str(port)]))
         topic = new_topic(broker, partitions=4)  # the last of them stays idle
-        follower = following(broker, topic, tmp_path / "store")
+        follower = following(broker, topic, f"http://writer@127.0.0.1:{port}")
 
         def produce(some: list[Record], partitions: int) -> None:
             producer = KafkaProducer(
@@ -172,6 +180,10 @@ def test_kills_lose_nothing_and_count_nothing_twice(
         time.sleep(2)
         broker.start()
         produce(parts[3], 4)
+        server.process.kill()  # the store, with an insert in the middle, or not
+        server.process.wait()
+        time.sleep(2)
+        stack.enter_context(served(tmp_path, options=["--port", str(port)]))
         time.sleep(chance.uniform(0, 1.5))
         follower.kill()
         follower.start()
@@ -196,7 +208,7 @@ def test_a_topic_that_is_emptied_deleted_and_made_anew(
     topic = new_topic(kafka)
     records = [r for r in generate(GenerateSettings(seed=3, calls=600, hours=1, duplicates=0, broken=0, undated=0)) if r.kind == "call"]
     values = [record.value for record in records]
-    follower = following(kafka, topic, tmp_path / "store")
+    follower = following(kafka, topic, f"chdb://{tmp_path / 'store'}")
     write(kafka, topic, values[:200])
     wait(lambda: follower.caught_up(kafka, topic))
     follower.end()
