@@ -76,6 +76,7 @@ class Stopped(LlmFinopsError):
 # Errors of layers that know nothing of exit codes, by package and name, so that knowing them imports nothing.
 _ELSEWHERE: Final = {
     ("sinks", "StoreError"): ExitCode.STORE,
+    ("sinks", "StoreUnavailable"): ExitCode.STORE,
     ("sinks", "ExportError"): ExitCode.USAGE,
     ("sources", "SourceError"): ExitCode.INPUT,
     ("transforms", "BookError"): ExitCode.USAGE,
@@ -94,8 +95,8 @@ def exit_code(error: BaseException) -> ExitCode:
 
 
 def waiting_helps(error: BaseException) -> bool:
-    """Whether a source or a store that is waited for may be there again."""
-    return exit_code(error) in (ExitCode.INPUT, ExitCode.STORE)
+    """Whether it may pass by itself: a source that does not answer, a store that is away, full or read-only."""
+    return _known(error)[0] == ExitCode.INPUT or _known(error)[2] == "StoreUnavailable"
 
 
 def one_line(error: BaseException, limit: int = 500) -> str:
@@ -104,23 +105,24 @@ def one_line(error: BaseException, limit: int = 500) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def _known(error: BaseException) -> tuple[ExitCode, str]:
+def _known(error: BaseException) -> tuple[ExitCode, str, str]:
+    """Exit code, text and kind of an error, also where a runner has wrapped it in one of its own."""
     for cause in _causes(error):
         if isinstance(cause, LlmFinopsError):
-            return cause.exit_code, str(cause)
+            return cause.exit_code, str(cause), type(cause).__name__
         if isinstance(cause, KeyboardInterrupt):
-            return ExitCode.INTERRUPTED, "interrupted"
+            return ExitCode.INTERRUPTED, "interrupted", "KeyboardInterrupt"
         for kind in type(cause).__mro__:
             if code := _ELSEWHERE.get((kind.__module__.partition(".")[0], kind.__name__)):
-                return code, _WHILE_RUNNING.sub("", str(cause))
+                return code, _WHILE_RUNNING.sub("", str(cause)), type(cause).__name__
         for found in _IN_TRACEBACK.finditer(str(cause)):
             if code := _ELSEWHERE.get((found["package"], found["name"])):
-                return code, _WHILE_RUNNING.sub("", found["text"])
+                return code, _WHILE_RUNNING.sub("", found["text"]), found["name"]
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         files = FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError
-        return (ExitCode.INPUT if isinstance(error, files) else ExitCode.DEFECT), text
-    return ExitCode.DEFECT, f"{type(error).__name__}: {error}"
+        return (ExitCode.INPUT if isinstance(error, files) else ExitCode.DEFECT), text, type(error).__name__
+    return ExitCode.DEFECT, f"{type(error).__name__}: {error}", type(error).__name__
 
 
 def fail(error: BaseException) -> int:

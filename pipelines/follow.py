@@ -68,8 +68,7 @@ def _follow(job: Job, feed: Feed, store: Store, state: State, stop: Callable[[],
                 feed.begin(store, state)
             pieces = feed.next(EPOCH_RECORDS)
             touched = epoch(job, store, state, pieces)[1] if pieces else set[int]()
-            _look(feed, touched, job.call_s)
-            behind = bool(WATCH.lag)
+            behind = _look(feed, touched, job.call_s)
             if not behind or turn - settled >= job.early_s:
                 settle(store, state, state.dirty())
                 settled = turn
@@ -96,8 +95,8 @@ def _follow(job: Job, feed: Feed, store: Store, state: State, stop: Callable[[],
             _wait(turn + PAUSE_S, stop)
 
 
-def _look(feed: Feed, touched: Collection[int], call_s: int) -> None:
-    """Bring ``WATCH`` up to date after an epoch that touched these minutes.
+def _look(feed: Feed, touched: Collection[int], call_s: int) -> bool:
+    """Bring ``WATCH`` up to date after an epoch that touched these minutes; whether more waits already.
 
     The watermark is the time of the oldest record still to come, less the longest expected call: logs are written when calls
     end. It never goes back.
@@ -109,6 +108,7 @@ def _look(feed: Feed, touched: Collection[int], call_s: int) -> None:
     _OPEN.update(touched)
     _OPEN.difference_update({minute for minute in _OPEN if minute + 60 <= (WATCH.watermark or 0)})
     WATCH.open_minutes = len(_OPEN)
+    return now.behind
 
 
 _OPEN: Final[set[int]] = set()

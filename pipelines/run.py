@@ -192,7 +192,7 @@ def feed_of(job: Job) -> Feed:
     """What the job reads."""
     if job.source is not None:
         return TopicsFeed(job.source)
-    return FoldersFeed(job.paths, job.limits, job.default_time)
+    return FoldersFeed([str(path) for path in job.paths], job.limits, job.default_time)
 
 
 def forgotten(store: Store) -> tuple[tuple[bytes, int], ...]:

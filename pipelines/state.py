@@ -28,9 +28,9 @@ from typing import Final, NamedTuple
 import fasteners
 
 from schemas.batch import SegmentEnd
-from sinks.clickhouse import Store, StoreAddress, StoreError
+from sinks.clickhouse import Store, StoreAddress, StoreError, StoreUnavailable
 from sinks.owner import myself, words
-from sources.files import Split
+from sources.files import Split, began_as
 from sources.kafka import Position, Range
 from sources.pieces import Piece
 
@@ -126,21 +126,73 @@ class State:
 
     def left(self, splits: Iterable[Split], ends: Ends) -> list[Split]:
         """What is still to be read of ``splits``, in their order."""
-        known: dict[tuple[str, bytes], list[_Done]] = {}
+        known: dict[tuple[str, bytes], tuple[bytes, list[_Done]]] = {}
         left = []
         for split in splits:
             key = (split.path, split.segment)
             if key not in known:
-                rows = self._db.execute(
-                    "SELECT start, stop, size, changed, tail FROM done"
-                    " WHERE work = ? AND path = ? AND segment = ? ORDER BY start",
-                    (self._work, *key),
-                )
-                known[key] = [done for done in map(_Done._make, rows) if _stands(done, split, ends)]
-            rest = _rest(split, known[key])
+                segment = self._first_seen_as(split, ends)
+                known[key] = segment, self._standing(replace(split, segment=segment), ends)
+            segment, done = known[key]
+            rest = _rest(split if segment == split.segment else replace(split, segment=segment), done)
             if rest is not None:
                 left.append(rest)
         return left
+
+    def _standing(self, split: Split, ends: Ends) -> list[_Done]:
+        """What was read of a file, as far as it is still true, in order."""
+        rows = self._db.execute(
+            "SELECT start, stop, size, changed, tail FROM done WHERE work = ? AND path = ? AND segment = ? ORDER BY start",
+            (self._work, split.path, split.segment),
+        )
+        return [done for done in map(_Done._make, rows) if _stands(done, split, ends)]
+
+    def _first_seen_as(self, split: Split, ends: Ends) -> bytes:
+        """The segment of a file, which is that of its first read: a short one that grows has another beginning by now."""
+        if split.kind != "text":
+            return split.segment
+        rows = self._db.execute(
+            "SELECT segment, start, stop, size FROM done WHERE work = ? AND path = ?", (self._work, split.path)
+        ).fetchall()
+        for segment, start, stop, size in rows if split.segment not in {row[0] for row in rows} else ():
+            whole = replace(split, segment=segment)
+            grew = stop == 0 and began_as(whole, segment, size)
+            if grew or (start == 0 and any(done.start == 0 for done in self._standing(whole, ends))):
+                return bytes(segment)
+        return split.segment
+
+    def went_on(self, split: Split, ends: Ends, most_bytes: int, rest: int = 0) -> list[Split]:
+        """What is still to be read of a plain file that is followed as it grows, in pieces of about ``most_bytes``; and, up to
+        ``rest``, a last line that has no end, as a range of its own.
+
+        It keeps the segment it was first seen as, and carries on the ledger's last range until that holds ``most_bytes``. A range
+        that the ledger has further than this state knows is read again whole.
+        """
+        split = replace(split, segment=self._first_seen_as(split, ends))
+        done = self._standing(split, ends)
+        if not done and split.start == 0:  # so that it is known again, should this process die before it is done
+            row = (self._work, split.path, split.segment, 0, 0, split.end, 0, b"")
+            self._write(("INSERT OR IGNORE INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [row]))
+        at, last, stop = 0, None, split.end or 0
+        for one in done:
+            if one.start <= at < one.stop:
+                at, last = one.stop, one
+        known = sorted((end for key, end in ends.items() if key[:2] == (split.path, split.segment) and end.end > at))
+        if known and known[0].start <= at:
+            at, last = known[0].start, None
+        found = []
+        while at < stop:
+            held = ends[split.path, split.segment, last.start] if last else None
+            young = held is not None and held.bytes < most_bytes
+            end = min(stop, at + most_bytes - (held.bytes if held and young else 0))
+            piece = replace(split, start=at, end=end, size=end - at, expected=end - at)
+            if held and young:
+                piece = replace(piece, first=held.start, records=held.records, bytes=held.bytes)
+            found.append(piece)
+            at, last = end, None
+        if stop <= at < rest:
+            found.append(replace(split, start=at, end=rest, size=rest - at, expected=rest - at))
+        return found
 
     def done(self, pieces: Collection[Piece], ends: Ends) -> None:
         """Record in one transaction that these pieces, and all their rows, are in the store."""
@@ -162,12 +214,12 @@ class State:
     def _of_files(self, pieces: Iterable[Piece], ends: Ends) -> list[tuple[object, ...]]:
         rows: list[tuple[object, ...]] = []
         for split in pieces:
-            known = ends.get((split.path, split.segment, split.start)) if isinstance(split, Split) else None
+            known = ends.get((split.path, split.segment, split.row)) if isinstance(split, Split) else None
             if isinstance(split, Split) and known is not None:
                 stop, stat = known.end, os.stat(split.path)
                 whole = split.kind == "text" and stop > 0 and _ends_lines(split.path, stop)
                 tail = _tail(split, stop) if whole else b""
-                rows.append((self._work, split.path, split.segment, split.start, stop, stat.st_size, stat.st_mtime_ns, tail))
+                rows.append((self._work, split.path, split.segment, split.row, stop, stat.st_size, stat.st_mtime_ns, tail))
         return rows
 
     def positions(self) -> dict[bytes, Position]:
@@ -273,9 +325,9 @@ def _failed(path: Path, error: OSError | sqlite3.Error) -> StoreError:
     """One line that says what a person can do about it."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     if getattr(error, "errno", None) == errno.ENOSPC or "disk is full" in text:
-        return StoreError(f"{path}: the disk of the store is full; free space and run the same command again")
+        return StoreUnavailable(f"{path}: the disk of the store is full; free space and run the same command again")
     if isinstance(error, OSError | sqlite3.OperationalError):
-        return StoreError(f"{path}: {text}; the store's folder must be writable")
+        return StoreUnavailable(f"{path}: {text}; the store's folder must be writable")
     return StoreError(f"{path}: {text}; remove it to read everything again")
 
 

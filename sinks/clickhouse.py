@@ -43,11 +43,16 @@ PASSWORD_VARIABLE: Final = "LLM_FINOPS_STORE__PASSWORD"
 # ClickHouse error codes that pass by themselves: too many parts or queries, timeouts, replica in read-only mode,
 # memory pressure, a server that starts or stops. https://clickhouse.com/docs/operations/system-tables/errors
 _PASSING: Final = {159, 164, 202, 203, 209, 210, 241, 242, 252, 285, 319, 425, 999}
+_UNWRITABLE: Final = re.compile("Operation not permitted|Permission denied|Read-only file system")
 _PARTITIONS: Final = "max_partitions_per_insert_block"
 
 
 class StoreError(Exception):
     """The store cannot be reached, refuses, or is full; the message is one line for a person."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached, is busy, full or read-only: it may be there again without anybody changing the job."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +176,7 @@ class Store:
             try:
                 block = next(blocks, None)
             except (ClickHouseError, OSError, HTTPError, pa.ArrowException) as error:
-                raise StoreError(explain(error, self.address)) from error
+                raise failed(error, self.address) from error
             if block is None:
                 return
             yield block
@@ -206,7 +211,7 @@ class Store:
                     return do()
             except (ClickHouseError, OSError) as error:
                 if attempt + 1 == self._retry.attempts or not _passes(error):
-                    raise StoreError(explain(error, self.address)) from error
+                    raise failed(error, self.address) from error
                 self._sleep(self._retry.pause(attempt))
         raise AssertionError("a retry allows at least one attempt")
 
@@ -253,12 +258,19 @@ def _passes(error: Exception) -> bool:
     return any(sign in text for sign in ("connection", "timed out", "timeout", "remote end closed", "max retries"))
 
 
+def failed(error: Exception, address: StoreAddress) -> StoreError:
+    """What to raise for ``error``, in one line: something else where waiting may help."""
+    full = "No space left" in str(error) or error_code(error) == 243
+    kind = StoreUnavailable if full or _passes(error) or (address.embedded and _UNWRITABLE.search(str(error))) else StoreError
+    return kind(explain(error, address))
+
+
 def explain(error: Exception, address: StoreAddress) -> str:
     """One line that says what a person can do about ``error``."""
     code, text = error_code(error), str(error)
     if "No space left" in text or code == 243:
         return f"{address}: the disk of the store is full; free space and run the same command again"
-    if address.embedded and re.search(r"Operation not permitted|Permission denied|Read-only file system", text):
+    if address.embedded and _UNWRITABLE.search(text):
         return f"{address}: the store's folder must be writable, and what is in it"
     if code in (516, 192, 193, 194):
         return f"{address}: user or password refused; set {PASSWORD_VARIABLE}"
@@ -326,7 +338,7 @@ def _server_client(address: StoreAddress, password: str, timeout_s: int, retry: 
             )
         except (ClickHouseError, OSError) as error:
             if attempt + 1 == retry.attempts or not _passes(error):
-                raise StoreError(explain(error, address)) from error
+                raise failed(error, address) from error
             time.sleep(retry.pause(attempt))
     raise AssertionError("a retry allows at least one attempt")
 

@@ -62,7 +62,8 @@ class Split:
 
     ``segment`` is the fingerprint of the first 64 KiB of the decompressed content; ``origin`` that of its first
     record. ``default_time`` in UTC microseconds. ``size`` is the number of bytes on disk that the split covers, ``expected``
-    the decompressed bytes it seems to hold; only progress depends on it.
+    the decompressed bytes it seems to hold; only progress depends on it. A file that is followed as it grows carries on the
+    ledger's range that begins at ``first``, with its ``records`` and ``bytes`` up to ``start``.
     """
 
     path: str
@@ -74,6 +75,14 @@ class Split:
     default_time: int
     size: int
     expected: int
+    first: int | None = None
+    records: int = 0
+    bytes: int = 0
+
+    @property
+    def row(self) -> int:
+        """Where the ledger's range begins that this split is part of."""
+        return self.start if self.first is None else self.first
 
 
 def find(patterns: Iterable[str]) -> list[Path]:
@@ -142,6 +151,42 @@ def plan(
             end = min(start + limits.split_bytes, stat.st_size)
             splits.append(replace(whole, start=start, end=end, size=end - start, expected=end - start))
     return splits
+
+
+def grown(path: Path, default_time: int | None = None) -> Split | None:
+    """A plain file as far as its lines are finished; None if none is, or if it is an archive.
+
+    Undated records get ``default_time``, else the time when the file was last written to.
+
+    Raises:
+        SourceError: it cannot be opened.
+    """
+    try:
+        if _kind(path) != "text":
+            return None
+        stat = path.stat()
+        end = _last_line_end(path, stat.st_size)
+        head = _text_head(path, "text")[:end]
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {_why(error)}") from error
+    if not head:
+        return None
+    origin = _digest(b"origin", b"", head.partition(b"\n")[0])
+    time = default_time or stat.st_mtime_ns // 1000
+    return Split(str(path), "text", 0, end, _digest(b"segment", b"", head), origin, time, end, end)
+
+
+def _last_line_end(path: Path, size: int) -> int:
+    """Position after the last line break among the first ``size`` bytes."""
+    with path.open("rb") as file:
+        while size > 0:
+            start = max(0, size - _HEAD)
+            file.seek(start)
+            found = file.read(size - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            size = start
+    return 0
 
 
 def read(split: Split, limits: FileLimits) -> Iterator[RawBatch]:
@@ -320,7 +365,8 @@ class _Batcher:
 
     def finish(self, start: int, end: int) -> RawBatch:
         batch = self._cut()
-        batch.end = SegmentEnd(start, end, self.records, self.bytes)
+        split = self._split
+        batch.end = SegmentEnd(start, end, split.records + self.records, split.bytes + self.bytes)
         return batch
 
 
@@ -339,7 +385,7 @@ def _read_text(split: Split, limits: FileLimits) -> Iterator[RawBatch]:
             if lines.done:
                 break
         yield from lines.close(batcher)
-    yield batcher.finish(split.start, split.end if split.end is not None else max(lines.position, split.start))
+    yield batcher.finish(split.row, split.end if split.end is not None else max(lines.position, split.start))
 
 
 def _skip_partial_line(file: IO[bytes], start: int) -> int:

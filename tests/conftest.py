@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 
 from sinks.clickhouse import Store, StoreAddress, connect, disconnect
 from sinks.schema import migrate
+from tests.following import Follower
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -68,3 +69,20 @@ def module_store(engine: Path) -> Iterator[Store]:
         store = connect(address)
         migrate(store)
         yield store
+
+
+@pytest.fixture
+def followers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Follower], Follower]]:
+    """Starts followers, with the state of their stores in the test's folder; none outlives its test."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    made: list[Follower] = []
+
+    def start(follower: Follower) -> Follower:
+        made.append(follower)
+        follower.start()
+        return follower
+
+    yield start
+    for one in made:
+        if one.alive():
+            one.kill()

@@ -94,13 +94,15 @@ def _run(settings: Settings, paths: Sequence[str], quiet: bool, again: bool, fol
     topics = [one for one in inputs if is_address(one)]
     if topics and len(inputs) > 1:
         raise InputError("one run reads files, or the topics of one cluster: kafka://host:9092/topic,another")
-    if follow and not topics:
-        raise InputError("--follow reads topics: --from kafka://host:9092/topic")
+    if follow and "-" in inputs:
+        raise InputError("--follow goes on reading files, folders or topics; standard input ends by itself")
+    if follow and settings.runner.name != "local" and not topics:
+        raise InputError("--follow on another runner reads topics: --from kafka://host:9092/topic")
     if follow and (again or settings.kafka.until):
         raise InputError("--follow goes on from where the last run ended, and has no end: without --again and --kafka-until")
     with tempfile.TemporaryDirectory(prefix="llm-finops-") as folder:
         named = [one for one in inputs if one != "-" and one not in topics]
-        files = find(named) if named else []
+        files = [Path(one) for one in named] if follow else find(named) if named else []
         if "-" in inputs:
             files.append(spool(sys.stdin.buffer, Path(folder)))
         job = job_of(settings, files, again, "".join(topics))

@@ -20,11 +20,13 @@ class Standing:
     """How a feed stands: its ``parts`` (as ``4 partitions``), and the records that wait in it (``lag``; None where nobody knows).
 
     ``expected``: event time (UTC seconds) of the oldest record still to come, as its source tells time; None before the first.
+    ``behind``: more waits than the last pieces held.
     """
 
     parts: str = ""
     lag: int | None = 0
     expected: float | None = None
+    behind: bool = False
 
 
 class Feed(Protocol):

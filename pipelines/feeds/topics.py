@@ -78,7 +78,8 @@ class TopicsFeed:
         positions, now = self._state.positions(), time.time()
         left = {log: log.end - positions[log.segment].next for log in self._logs}
         marks = [LAST_READ.get(log.segment, 0) / 1e6 if waits > 0 else now for log, waits in left.items()]
-        return Standing(f"{len(self._logs):,} partitions", sum(max(0, waits) for waits in left.values()), min(marks, default=now))
+        lag = sum(max(0, waits) for waits in left.values())
+        return Standing(f"{len(self._logs):,} partitions", lag, min(marks, default=now), lag > 0)
 
     def news(self) -> Sequence[str]:
         said, self._news = self._news, []

@@ -16,9 +16,9 @@ from deploy.flink.cluster import Cluster
 from deploy.local.kafka import Broker
 from sinks.clickhouse import PASSWORD_VARIABLE
 from sources.generate import GenerateSettings, Record, generate
-from tests.kafka.looking import look
-from tests.kafka.test_follow import truth, wait
+from tests.following import minutes_hold, truth, wait, written
 from tests.kafka.topics import new_topic
+from tests.looking import look
 from tests.sinks.front.conftest import MAIN, PASSWORDS, Served, served
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -53,16 +53,6 @@ class Submitted:
         self._process.kill()
         self._process.wait()
         self._log.close()
-
-
-def written(server: Served) -> int:
-    """Records that the ledger has."""
-    return int(server.client().query("SELECT sum(records) FROM llm_finops.segments FINAL").result_rows[0][0])
-
-
-def minutes_hold(server: Served) -> int:
-    """Calls that the minutes have."""
-    return int(server.client().query("SELECT sum(calls) FROM llm_finops.minutes FINAL").result_rows[0][0])
 
 
 def busy(cluster: Cluster) -> str:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,11 +16,11 @@ from kafka.admin import NewPartitions, OffsetSpec
 from kafka.errors import KafkaError
 
 from deploy.local.kafka import Broker, free_ports
-from sinks.clickhouse import PASSWORD_VARIABLE
 from sources.generate import GenerateSettings, Record, generate
-from tests.kafka.looking import look
+from tests.following import Follower, truth, wait
 from tests.kafka.topics import admin, delete_before, new_topic, write
-from tests.sinks.front.conftest import PASSWORDS, served
+from tests.looking import look
+from tests.sinks.front.conftest import served
 
 CALLS = 50_000
 SKEW_MS = 300_000
@@ -34,67 +28,27 @@ SKEW_MS = 300_000
 pytestmark = pytest.mark.timeout(600)
 
 
-class Follower:
-    """``llm-finops run --follow`` in a process group of its own."""
-
-    def __init__(self, broker: Broker, topic: str, to: str, *more: str) -> None:
+class TopicFollower(Follower):
+    def __init__(self, broker: Broker, topic: str, to: str) -> None:
         self.group = f"g-{topic}"
-        tool = Path(sys.executable).with_name("llm-finops")
-        self._command = [str(tool), "run", "--follow", "--from", f"kafka://{broker.address}/{topic}", "--to", to]
-        self._command += ["--kafka-group", self.group, "--quiet", "--format", "json", *more]
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        environ = {**os.environ, PASSWORD_VARIABLE: PASSWORDS["writer"]}
-        self._process = subprocess.Popen(
-            self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environ
-        )
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        super().__init__(f"kafka://{broker.address}/{topic}", to, "--kafka-group", self.group)
 
     def caught_up(self, broker: Broker, topic: str) -> bool:
         """Whether the offsets that the group has committed, as hints, are the end of the topic."""
-        assert self._process is not None
-        if not self.alive():
-            raise AssertionError(self._process.communicate()[1])
+        assert self.alive(), self.words()
         return caught_up(broker, topic, self.group)
-
-    def kill(self) -> None:
-        """End it without a word."""
-        assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.communicate()
-
-    def end(self) -> tuple[dict[str, Any], str]:
-        """End it in order; its counts, and what it said."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        said, wrong = self._process.communicate(timeout=120)
-        assert self._process.returncode == 0, wrong
-        return json.loads(said), wrong
 
 
 @pytest.fixture
-def following(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Follower]]:
-    """Followers that do not outlive their test, with the state of their stores in its folder."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    made: list[Follower] = []
+def following(followers: Callable[[Follower], Follower]) -> Callable[..., TopicFollower]:
+    """Followers of topics that do not outlive their test."""
 
-    def follow(*given: Any) -> Follower:
-        made.append(Follower(*given))
-        made[-1].start()
-        return made[-1]
+    def follow(*given: Any) -> TopicFollower:
+        follower = TopicFollower(*given)
+        followers(follower)
+        return follower
 
-    yield follow
-    for one in made:
-        if one.alive():
-            one.kill()
+    return follow
 
 
 def caught_up(broker: Broker, topic: str, group: str) -> bool:
@@ -110,28 +64,8 @@ def caught_up(broker: Broker, topic: str, group: str) -> bool:
     return all(place in known and known[place].offset == ends[place].offset for place in places if ends[place].offset)
 
 
-def wait(until: Callable[[], bool], seconds: float = 180) -> None:
-    end = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.2)
-
-
-def truth(records: list[Record]) -> dict[str, Any]:
-    """A plain loop over what was written: calls by minute and team, and the tokens of those whose vendor reports them."""
-    calls: Counter[tuple[int, str]] = Counter()
-    tokens: Counter[tuple[int, str]] = Counter()
-    for record in records:
-        if record.kind == "call":
-            at = record.facts.time // 60_000_000 * 60
-            calls[at, record.facts.team] += 1
-            if record.facts.reported:
-                tokens[at, record.facts.team] += sum(record.facts.leaves)
-    return {"calls": dict(calls), "tokens": {key: count for key, count in tokens.items() if count}}
-
-
 def test_kills_lose_nothing_and_count_nothing_twice(
-    kafka_libs: Path, tmp_path: Path, following: Callable[..., Follower]
+    kafka_libs: Path, tmp_path: Path, following: Callable[..., TopicFollower]
 ) -> None:
     settings = GenerateSettings(
         seed=31, calls=CALLS, hours=3, duplicates=0.05, late=0.05, broken=0.002, undated=0, incidents=False
@@ -203,7 +137,7 @@ def test_kills_lose_nothing_and_count_nothing_twice(
 
 
 def test_a_topic_that_is_emptied_deleted_and_made_anew(
-    kafka: Broker, tmp_path: Path, following: Callable[..., Follower]
+    kafka: Broker, tmp_path: Path, following: Callable[..., TopicFollower]
 ) -> None:
     topic = new_topic(kafka)
     records = [r for r in generate(GenerateSettings(seed=3, calls=600, hours=1, duplicates=0, broken=0, undated=0)) if r.kind == "call"]

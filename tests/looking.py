@@ -1,4 +1,4 @@
-"""What a store holds, looked at in a process of its own, which can open one engine: ``python -m tests.kafka.looking STORE``."""
+"""What a store holds, looked at in a process of its own, which can open one engine: ``python -m tests.looking STORE``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sinks.reconcile import ledger, reconcile
 
 def look(folder: Path) -> dict[str, Any]:
     """Calls by minute and team as minutes have them, reported tokens as calls have them, the ledger, and what is wrong."""
-    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    words = [sys.executable, "-m", "tests.kafka.looking", str(folder)]
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    words = [sys.executable, "-m", "tests.looking", str(folder)]
     done = subprocess.run(words, env=environ, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = ast.literal_eval(done.stdout.splitlines()[-1])
