@@ -77,6 +77,7 @@ class Stopped(LlmFinopsError):
 _ELSEWHERE: Final = {
     ("sinks", "StoreError"): ExitCode.STORE,
     ("sinks", "StoreUnavailable"): ExitCode.STORE,
+    ("sinks", "StoreRefused"): ExitCode.STORE,
     ("sinks", "ExportError"): ExitCode.USAGE,
     ("sources", "SourceError"): ExitCode.INPUT,
     ("transforms", "BookError"): ExitCode.USAGE,

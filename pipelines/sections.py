@@ -192,6 +192,11 @@ class Store(Section):
     to: Address = Field(default="chdb://llm-finops-store", description="The ClickHouse that calls and minutes are written to.")
     password: Annotated[SecretStr, _Allowed("a secret")] | None = Field(default=None, description="Password of the store's user.")
     insert_rows: Whole = Field(default=20_000, ge=1, le=10_000_000, description="Rows of one insert, at most.")
+    insert_bytes: Size = Field(default=ByteSize(64 << 20), ge=1 << 16, le=1 << 32, description="Bytes of one insert, at most.")
+    insert_seconds: Whole = Field(default=10, ge=1, le=3600, description="How long a row waits for its insert to fill, at most.")
+    ca: str = Field(default="", description="File of the certificates that vouch for a server over https; empty: the usual ones.")
+    certificate: str = Field(default="", description="File of the certificate that this side shows, for mutual TLS.")
+    key: str = Field(default="", description="File of the key of that certificate.")
     retries: Whole = Field(default=5, ge=0, le=100, description="How often a failed insert or query is tried again.")
     timeout_seconds: Whole = Field(default=300, ge=1, le=86_400, description="How long to wait for an answer of the store.")
 

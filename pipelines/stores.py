@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.sections import Settings
-from sinks.clickhouse import Retry, Store, StoreAddress, StoreError, StoreSettings
+from sinks.clickhouse import Retry, Store, StoreAddress, StoreError, StoreSettings, Tls
 from sinks.retention import FIELDS, Retention, kept
 from sinks.schema import VERSION, refuse_newer, require_current, stored_version
 
@@ -19,6 +19,9 @@ def store_settings(settings: Settings) -> StoreSettings:
         Retry(attempts=store.retries + 1),
         store.timeout_seconds,
         store.insert_rows,
+        store.insert_bytes,
+        store.insert_seconds,
+        Tls(store.ca, store.certificate, store.key),
     )
 
 

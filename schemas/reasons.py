@@ -15,6 +15,7 @@ DEAD_LETTER_REASONS: Final = {
     "unsupported_body": "The record is a call to an API whose body is not read yet, and it reports no plain usage.",
     "bad_value": "A field the call depends on has an impossible value (negative or fractional tokens, a wrong type).",
     "not_a_call": "The record has the shape of a call but neither a request nor a response to bill.",
+    "refused_by_store": "The store refuses the call's row for what is in it: a constraint or a view that was added to the table.",
     "decoder_error": "A decoder failed on the record: a defect, please report it with the error.",
 }
 

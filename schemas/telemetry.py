@@ -29,11 +29,17 @@ class Tally:
     minutes: int = 0
     started_at: float | None = None  # monotonic seconds: when the first split began to be read
 
-    def refuse(self, calls: int, cost_pico: int) -> None:
+    def expire(self, calls: int, cost_pico: int) -> None:
         """So many of the calls, which cost so much, were not written: they are older than calls are kept."""
         self.calls -= calls
         self.ignored += calls
         self.expired += calls
+        self.cost_pico -= cost_pico
+
+    def refuse(self, calls: int, cost_pico: int) -> None:
+        """So many of the calls, which cost so much, became dead letters: the store refuses them."""
+        self.calls -= calls
+        self.dead += calls
         self.cost_pico -= cost_pico
 
     def clear(self) -> None:

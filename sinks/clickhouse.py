@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
@@ -33,6 +33,9 @@ INSERT_ROWS: Final = 20_000
 INSERT_BYTES: Final = 64 << 20
 """Bytes of one insert, at most: rows may carry long labels."""
 
+INSERT_SECONDS: Final = 10.0
+"""Seconds that a row waits for its block to fill, at most, while more come; what is waited for longer ends with its bundle."""
+
 STREAM_ROWS: Final = 2048
 """Rows of a block that the embedded engine streams. It holds some blocks of every part of a table that is read in order:
 with its own blocks of 65,000 rows of ``calls``, gigabytes; smaller blocks than these take more time for little less memory."""
@@ -43,6 +46,8 @@ PASSWORD_VARIABLE: Final = "LLM_FINOPS_STORE__PASSWORD"
 # ClickHouse error codes that pass by themselves: too many parts or queries, timeouts, replica in read-only mode,
 # memory pressure, a server that starts or stops. https://clickhouse.com/docs/operations/system-tables/errors
 _PASSING: Final = {159, 164, 202, 203, 209, 210, 241, 242, 252, 285, 319, 425, 999}
+# What a row can be refused for: it does not parse, fit its column or keep a constraint, or a view throws on it.
+_ROW_REFUSED: Final = {6, 26, 27, 38, 41, 53, 69, 70, 72, 117, 131, 321, 349, 395, 407, 469}
 _UNWRITABLE: Final = re.compile("Operation not permitted|Permission denied|Read-only file system")
 _PARTITIONS: Final = "max_partitions_per_insert_block"
 
@@ -53,6 +58,10 @@ class StoreError(Exception):
 
 class StoreUnavailable(StoreError):
     """The store cannot be reached, is busy, full or read-only: it may be there again without anybody changing the job."""
+
+
+class StoreRefused(StoreError):
+    """The store refuses a block for what is in its rows."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,23 @@ class StoreAddress:
         if self.embedded:
             return f"chdb://{self.folder}"
         return f"{'https' if self.secure else 'http'}://{self.user}@{self.host}:{self.port}/{self.database}"
+
+
+class Tls(NamedTuple):
+    """Files of a connection over https: who vouches for the server (else the usual ones), and what this side shows of itself.
+
+    With a certificate of its own, and no password, a client logs in by the certificate, as ClickHouse lets it.
+    """
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+
+    def given(self, password: str) -> dict[str, Any]:
+        """What the client is told."""
+        known = {"ca_cert": self.ca, "client_cert": self.certificate, "client_cert_key": self.key}
+        known["tls_mode"] = "strict" if password else ""
+        return {"verify": True, **{name: file for name, file in known.items() if file}}
 
 
 @dataclass(frozen=True)
@@ -189,6 +215,7 @@ class Store:
         """Insert rows; see the module for what a retry and a repetition do.
 
         Raises:
+            StoreRefused: what is in a row is refused; none was written.
             StoreError: the store refuses, is full, or stays unreachable.
         """
         if not rows.num_rows:
@@ -262,7 +289,7 @@ def failed(error: Exception, address: StoreAddress) -> StoreError:
     """What to raise for ``error``, in one line: something else where waiting may help."""
     full = "No space left" in str(error) or error_code(error) == 243
     kind = StoreUnavailable if full or _passes(error) or (address.embedded and _UNWRITABLE.search(str(error))) else StoreError
-    return kind(explain(error, address))
+    return (StoreRefused if error_code(error) in _ROW_REFUSED else kind)(explain(error, address))
 
 
 def explain(error: Exception, address: StoreAddress) -> str:
@@ -282,6 +309,8 @@ def explain(error: Exception, address: StoreAddress) -> str:
         return f"{address}: the table is read-only on the server"
     if "Cannot lock file" in text or code == 76 or "initializing EmbeddedServer" in text:
         return f"{address}: cannot be opened: another process holds it (a running job or a summary), or it is no store"
+    if code is None and (why := re.search(r"CERTIFICATE_VERIFY_FAILED\] (.*?)(?: \(_ssl|'\)|\)\)|$)|(\w+ alert [\w ]+)", text)):
+        return f"{address}: no secure connection: {_first_line(why[1] or why[2])}"
     if code is None and _passes(error):
         return f"{address}: unreachable: {_first_line(text)}"
     return f"{address}: {_first_line(text)}"
@@ -295,7 +324,7 @@ _embedded: dict[StoreAddress, Store] = {}
 _embedded_lock = threading.Lock()
 
 
-def connect(address: StoreAddress, retry: Retry | None = None, timeout_s: int = 300) -> Store:
+def connect(address: StoreAddress, retry: Retry | None = None, timeout_s: int = 300, tls: Tls | None = None) -> Store:
     """Open a store. The embedded engine is opened once per process and folder, and shared.
 
     Where another process owns the folder and answers for it, as ``serve`` does, the store goes through that process.
@@ -306,7 +335,7 @@ def connect(address: StoreAddress, retry: Retry | None = None, timeout_s: int = 
     retry = retry or Retry()
     if not address.embedded:
         password = os.environ.get(PASSWORD_VARIABLE, "")
-        return Store(address, _server_client(address, password, timeout_s, retry), retry)
+        return Store(address, _server_client(address, password, timeout_s, retry, tls or Tls()), retry)
     with _embedded_lock:
         store = _embedded.get(address)
         if store is None:
@@ -324,7 +353,10 @@ def disconnect(address: StoreAddress) -> None:
                 owner.release(address.folder)
 
 
-def _server_client(address: StoreAddress, password: str, timeout_s: int, retry: Retry) -> Client:
+def _server_client(address: StoreAddress, password: str, timeout_s: int, retry: Retry, tls: Tls | None = None) -> Client:
+    for file in tls or ():
+        if file and not os.access(file, os.R_OK):
+            raise StoreError(f"{file}: no such file, or it cannot be read; see store.ca, store.certificate and store.key")
     for attempt in range(retry.attempts):
         try:
             return clickhouse_connect.get_client(
@@ -335,6 +367,7 @@ def _server_client(address: StoreAddress, password: str, timeout_s: int, retry: 
                 secure=address.secure,
                 autogenerate_session_id=False,
                 send_receive_timeout=timeout_s,
+                **(tls.given(password) if tls and address.secure else {}),
             )
         except (ClickHouseError, OSError) as error:
             if attempt + 1 == retry.attempts or not _passes(error):
@@ -380,6 +413,8 @@ class StoreSettings:
     timeout_s: int = 300
     insert_rows: int = INSERT_ROWS
     insert_bytes: int = INSERT_BYTES
+    insert_seconds: float = INSERT_SECONDS
+    tls: Tls = field(default_factory=lambda: Tls())
 
     def open(self) -> Store:
-        return connect(self.address, self.retry, self.timeout_s)
+        return connect(self.address, self.retry, self.timeout_s, self.tls)

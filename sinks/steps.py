@@ -19,7 +19,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from schemas.batch import RowBatch
 from schemas.telemetry import TALLY, Stage
-from sinks.clickhouse import StoreSettings
+from sinks.clickhouse import Store, StoreSettings
 from sinks.recompute import recompute
 from sinks.writer import Flushed, Writer
 
@@ -50,6 +50,7 @@ class WriteDoFn(beam.DoFn):  # type: ignore[misc]
 
     def setup(self) -> None:
         self._stage = Stage("write")
+        self._store: Store | None = None
         self._thread = ThreadPoolExecutor(1, "write")
 
     def teardown(self) -> None:
@@ -73,14 +74,16 @@ class WriteDoFn(beam.DoFn):  # type: ignore[misc]
 
     def _new_writer(self) -> Writer:
         s = self._settings
-        return Writer(s.open(), s.insert_rows, s.insert_bytes)
+        self._store = self._store or s.open()
+        return Writer(self._store, s.insert_rows, s.insert_bytes, s.insert_seconds)
 
     def _markers(self, block: Future[tuple[Flushed | None, int]] | None) -> Iterator[tuple[int, tuple[int, int]]]:
         """Wait for a block; the markers of its minutes."""
         flushed, nanoseconds = block.result() if block else (None, 0)
         if flushed is not None:
             self._stage.took(nanoseconds, flushed.calls)
-            TALLY.refuse(flushed.expired, flushed.expired_pico)
+            TALLY.expire(flushed.expired, flushed.expired_pico)
+            TALLY.refuse(flushed.refused, flushed.refused_pico)
             for minute in flushed.minutes:
                 time = marker_time(minute, flushed.transport_time, self._lateness_s)
                 yield time, (minute // 60 % SHARDS, minute)
@@ -100,6 +103,7 @@ class RecomputeDoFn(beam.DoFn):  # type: ignore[misc]
 
     def setup(self) -> None:
         self._stage = Stage("recompute")
+        self._store: Store | None = None
 
     def start_bundle(self) -> None:
         self._dirty: dict[int, tuple[Timestamp, BoundedWindow]] = {}
@@ -116,8 +120,9 @@ class RecomputeDoFn(beam.DoFn):  # type: ignore[misc]
     def finish_bundle(self) -> Iterator[WindowedValue]:
         if not self._dirty:
             return
+        self._store = self._store or self._settings.open()
         with self._stage.work(len(self._dirty)):
-            recompute(self._settings.open(), self._dirty)
+            recompute(self._store, self._dirty)
         for minute, (timestamp, window) in self._dirty.items():
             yield WindowedValue(minute, timestamp, [window])
 

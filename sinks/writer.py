@@ -10,6 +10,7 @@ anew. Its receipt says so, so that it is not lost in silence.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -21,7 +22,8 @@ import pyarrow.compute as pc
 
 from schemas.batch import RowBatch
 from schemas.tables import CALLS, DEAD_LETTERS, RECEIPTS, SEGMENTS
-from sinks.clickhouse import INSERT_BYTES, INSERT_ROWS, Store
+from sinks.clickhouse import INSERT_BYTES, INSERT_ROWS, INSERT_SECONDS, Store
+from sinks.poison import as_letters, insert_calls
 from sinks.retention import floors
 
 _UNDATED: Final = pa.array(["transport", "implausible"])
@@ -33,6 +35,7 @@ class Flushed:
     """What one flush wrote: the minutes it touched (seconds since 1970), and the oldest transport time among them.
 
     ``expired`` calls were refused because their minutes are closed; ``expired_pico`` is what they cost, in pico-dollars.
+    ``refused`` calls, which cost ``refused_pico``, became dead letters because the store refuses them.
     """
 
     minutes: list[int]
@@ -40,6 +43,8 @@ class Flushed:
     calls: int
     expired: int = 0
     expired_pico: int = 0
+    refused: int = 0
+    refused_pico: int = 0
 
 
 @dataclass
@@ -52,20 +57,25 @@ class Writer:
     store: Store
     max_rows: int = INSERT_ROWS
     max_bytes: int = INSERT_BYTES
+    max_seconds: float = INSERT_SECONDS
     _batches: list[RowBatch] = field(default_factory=list)
     _rows: int = 0
     _bytes: int = 0
+    _began: float = 0
 
     def add(self, batch: RowBatch) -> Flushed | None:
         """Take a batch; flush if the block is full."""
         return self.flush() if self.collect(batch) else None
 
     def collect(self, batch: RowBatch) -> bool:
-        """Take a batch; whether the block is full."""
+        """Take a batch; whether the block is full, or has waited long enough."""
+        if not self._batches:
+            self._began = time.monotonic()
         self._batches.append(batch)
         self._rows += batch.receipts.num_rows
-        self._bytes += batch.calls.nbytes
-        return self._rows >= self.max_rows or self._bytes >= self.max_bytes
+        self._bytes += sum(rows.nbytes for rows in (batch.calls, batch.receipts, batch.dead_letters, batch.segments))
+        waited = time.monotonic() - self._began
+        return self._rows >= self.max_rows or self._bytes >= self.max_bytes or waited >= self.max_seconds
 
     def flush(self) -> Flushed | None:
         """Insert everything collected.
@@ -81,20 +91,25 @@ class Writer:
         calls, receipts, expired = refuse_closed(calls, receipts, floors(self.store)["calls"])
         read = calls
         calls = keep_first_sight(calls, lambda keys: set(self._first_seen(keys)))
-        self.store.insert(CALLS.name, calls)
+        refused = insert_calls(self.store, calls)
         if calls.num_rows < read.num_rows:
             receipts = at_first_sight(receipts, self._first_seen(undated_keys(read)))
-        self.store.insert(DEAD_LETTERS.name, _joined(batches, lambda b: b.dead_letters, DEAD_LETTERS.arrow))
+        dead_letters = _joined(batches, lambda b: b.dead_letters, DEAD_LETTERS.arrow)
+        if refused:
+            receipts, more = as_letters(calls, receipts, refused)
+            dead_letters = pa.concat_tables([dead_letters, more])
+        self.store.insert(DEAD_LETTERS.name, dead_letters)
         self.store.insert(RECEIPTS.name, receipts)
         self.store.insert(SEGMENTS.name, _joined(batches, lambda b: b.segments, SEGMENTS.arrow))
         touched: set[int] = set().union(*(b.minutes for b in batches))
-        cost = pc.sum(expired["cost"]).as_py() or Decimal(0)
         flushed = Flushed(
             sorted(touched),
             min(b.default_time for b in batches),
-            calls.num_rows,
+            calls.num_rows - len(refused),
             expired.num_rows,
-            int(cost.scaleb(12)),
+            _pico(expired),
+            len(refused),
+            _pico(calls.take([one.row for one in refused])) if refused else 0,
         )
         self._batches, self._rows, self._bytes = [], 0, 0
         return flushed
@@ -114,6 +129,11 @@ class Writer:
             )
             seen.update((key, int(minute)) for key, minute in rows)
         return seen
+
+
+def _pico(calls: pa.Table) -> int:
+    """What calls cost together, in pico-dollars."""
+    return int((pc.sum(calls["cost"]).as_py() or Decimal(0)).scaleb(12))
 
 
 def _joined(batches: list[RowBatch], rows: Callable[[RowBatch], pa.RecordBatch], schema: pa.Schema) -> pa.Table:

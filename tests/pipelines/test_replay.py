@@ -30,8 +30,8 @@ from sinks.clickhouse import Store, StoreAddress, StoreError, StoreSettings, con
 from sinks.reconcile import ledger
 from sinks.schema import migrate
 from sources.files import FileLimits
-from sources.generate import GenerateSettings, write
-from tests.pipelines.jobs import go, holds
+from sources.generate import GenerateSettings, generate, write
+from tests.pipelines.jobs import go, holds, totals
 from tests.pipelines.test_cli import finops
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings, registry
@@ -492,3 +492,23 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 def test_an_empty_store_says_what_to_do(address: StoreAddress) -> None:
     with pytest.raises(StoreError, match="no llm-finops tables here"):
         again(address)
+
+
+def test_calls_that_the_store_refused_are_run_again_when_it_takes_them(
+    store: Store, address: StoreAddress, tmp_path: Path
+) -> None:
+    path = tmp_path / "calls.jsonl"
+    path.write_bytes(b"".join(record.value + b"\n" for record in generate(GenerateSettings(seed=4, calls=300, hours=1))))
+    store.command(f"ALTER TABLE {store.table('calls')} ADD CONSTRAINT known CHECK team != 'search'")
+    go(address, path)
+    holds(store)
+    refused = ledger(store)["dead_letter"]
+    assert refused > 10
+    store.command(f"ALTER TABLE {store.table('calls')} DROP CONSTRAINT known")
+    done = again(address, path, reasons=("refused_by_store",))
+    assert done.calls > 10
+    holds(store)
+    before = totals(store)
+    go(address, path, again=True)
+    assert totals(store) == before
+    assert ledger(store)["dead_letter"] < refused
