@@ -8,6 +8,7 @@ import sys
 from enum import IntEnum
 from typing import Final
 
+from pipelines.lines import say
 from pipelines.text import printable
 
 
@@ -133,7 +134,7 @@ def fail(error: BaseException) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.OK)
     code = exit_code(error)
-    print(f"llm-finops: {one_line(error)}", file=sys.stderr)
+    say(f"llm-finops: {one_line(error)}", "failed", "error", exit_code=int(code))
     return int(code)
 
 

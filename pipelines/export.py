@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from pipelines.errors import OutputError, SettingsError
+from pipelines.lines import say
 from sinks.clickhouse import Store
 from sinks.export import Form, Selection, write
 
@@ -170,7 +171,7 @@ def _reporter(file: Counted, quiet: bool) -> Callable[[int], None]:
         nonlocal shown
         if not quiet and time.monotonic() - shown >= _PROGRESS_SECONDS:
             shown = time.monotonic()
-            print(f"progress: {rows:,} rows, {file.count:,} bytes", file=sys.stderr, flush=True)
+            say(f"progress: {rows:,} rows, {file.count:,} bytes", "progress", rows=rows, bytes=file.count)
 
     return report
 

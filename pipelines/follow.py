@@ -8,17 +8,16 @@ up, once nothing more of them comes, and at least every ``early_s``.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Collection
 from typing import Final
 
+from pipelines import lines
 from pipelines.errors import one_line, waiting_helps
 from pipelines.feeds import Feed
 from pipelines.live import WATCH
 from pipelines.run import Counts, Job, account, epoch, feed_of, opened, publish_book, settle
 from pipelines.state import State
-from pipelines.text import printable
 from schemas.telemetry import TALLY
 from sinks.clickhouse import Store
 
@@ -52,14 +51,14 @@ def follow(job: Job, stop: Callable[[], bool], say: Callable[[str], None] | None
         TALLY.clear()
         publish_book(store, job.books)
         feed.begin(store, state)
-        _follow(job, feed, store, state, stop, say or _to_stderr)
+        _follow(job, feed, store, state, stop, say or lines.say)
         settle(store, state, state.dirty())
         row.ended("stopped", began)
     return row.counts(retention=tuple(changed))
 
 
 def _follow(job: Job, feed: Feed, store: Store, state: State, stop: Callable[[], bool], say: Callable[[str], None]) -> None:
-    WATCH.source = job.named
+    WATCH.source, WATCH.turned = job.named, time.time()
     settled, failing = time.monotonic(), ""
     while not stop():
         turn = time.monotonic()
@@ -81,14 +80,15 @@ def _follow(job: Job, feed: Feed, store: Store, state: State, stop: Callable[[],
             said = one_line(error)
             if said != failing:
                 say(f"{said}; trying again every {RETRY_S:g} s")
-            failing = said
+            failing = WATCH.failing = said
             _wait(turn + RETRY_S, stop)
             continue
         for line in feed.news():
             say(line)
         if failing:
             say(f"{job.named}: going on")
-            failing = ""
+            failing = WATCH.failing = ""
+        WATCH.turned = time.time()
         if pieces:
             WATCH.epoch_seconds = time.monotonic() - turn
         if not behind:
@@ -118,6 +118,3 @@ def _wait(until: float, stop: Callable[[], bool]) -> None:
     while time.monotonic() < until and not stop():
         time.sleep(_ASK_S)
 
-
-def _to_stderr(line: str) -> None:
-    print(printable(line), file=sys.stderr, flush=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import IO, Any, Final
 
@@ -29,6 +29,7 @@ class Watch:
     ``lag`` records wait in the source, None where nobody knows; ``watermark`` (UTC seconds): up to where no call is expected any
     more, None before the first record; ``open_minutes`` are at or after it and may still grow, ``late_minutes`` were touched
     after it had passed them. ``epoch_seconds``: how long the last epoch took. ``said``: the last line for a person.
+    ``turned``: when an epoch last ended well, or there was nothing to read (UTC seconds); ``failing``: what is waited for.
     """
 
     source: str = ""
@@ -39,6 +40,8 @@ class Watch:
     late_minutes: int = 0
     epoch_seconds: float = 0
     said: str = ""
+    turned: float | None = None
+    failing: str = ""
 
 
 WATCH = Watch()
@@ -64,7 +67,7 @@ class Following(Beside):
         """A line for a person: part of the picture where there is one, else written as it is."""
         self._watch.said = f"{datetime.now(UTC):%H:%M:%S} {printable(line)}"
         if self._quiet or not self._file.isatty():
-            self._write(printable(line))
+            self._tell(line, "note")
 
     def _rates(self) -> tuple[float, int]:
         """Calls per second, and pico-dollars per minute, of the last seconds."""
@@ -134,8 +137,13 @@ class Following(Beside):
 
     def _lines(self) -> None:
         while not self._done.wait(self._line_seconds):
-            self._write(f"progress: {self.line()}")
-        self._write(f"progress: {self.line()}")
+            self._report()
+        self._report()
+
+    def _report(self) -> None:
+        tally, watch = self._tally, self._watch
+        figures: dict[str, Any] = {"calls": tally.calls, "bytes": tally.bytes, "cost_pico": tally.cost_pico, "dead": tally.dead}
+        self._tell(f"progress: {self.line()}", **figures, **asdict(watch))
 
 
 def _waiting(watch: Watch) -> str:

@@ -9,15 +9,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import IO, Final, Protocol, Self
+from typing import IO, Any, Final, Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
 
+from pipelines.lines import say
 from pipelines.show import dollars, human_bytes, human_money, human_seconds
 
 BAR_SECONDS: Final = 0.25
@@ -109,6 +110,13 @@ class Beside:
         """Write until ``_done``."""
         raise NotImplementedError
 
+    def _tell(self, text: str, event: str = "progress", **fields: Any) -> None:
+        """Write one line; ``fields`` are for machines."""
+        try:
+            say(text, event, file=self._file, **fields)
+        except (OSError, ValueError):  # nobody listens any more; the job goes on
+            self._done.set()
+
     def __enter__(self) -> Self:
         self._started = self._clock()
         if not self._quiet:
@@ -122,13 +130,6 @@ class Beside:
         if self._thread is not None:
             self._thread.join(timeout=5)
 
-    def _write(self, text: str) -> None:
-        try:
-            self._file.write(f"{text}\n")
-            self._file.flush()
-        except (OSError, ValueError):  # nobody listens any more; the job goes on
-            self._done.set()
-
 
 class Progress(Beside):
     """The progress of a run that comes to an end: a bar on a terminal."""
@@ -140,9 +141,9 @@ class Progress(Beside):
         before: Reading | None = None
         while not self._done.wait(self._line_seconds):
             now = self._read()
-            self._write("progress: " + line(now, before))
+            self._tell("progress: " + line(now, before), **asdict(now))
             before = now
-        self._write("progress: " + line(self._read()))
+        self._tell("progress: " + line(now := self._read()), **asdict(now))
 
     def _picture(self) -> None:
         # The job's own standard output stays its own: only what is written to standard error goes around the bar.

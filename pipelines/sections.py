@@ -269,6 +269,25 @@ class Runner(Section):
     )
 
 
+class Metrics(Section):
+    """How a run is watched: `/metrics` for Prometheus, `/health`."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address that a run answers at.")
+    port: Whole = Field(default=0, ge=0, le=65_535, description="Port that a run answers at; 0: it does not.")
+    stalled_seconds: Whole = Field(
+        default=120, ge=1, le=86_400, description="A run that follows is not well when nothing was done for so long."
+    )
+    behind_seconds: Whole = Field(
+        default=900, ge=1, le=30 * 86_400, description="Nor when more waits and the watermark is older than this."
+    )
+
+
+class Log(Section):
+    """What is written to standard error."""
+
+    format: Literal["text", "json"] = Field(default="text", description="Lines for a person, or one JSON object each.")
+
+
 class ServeUser(Section):
     """A user of ``llm-finops serve``, as the configuration names it."""
 
@@ -376,6 +395,8 @@ class Settings(Section):
     owners: Owners = Owners()
     windows: Windows = Windows()
     runner: Runner = Runner()
+    metrics: Metrics = Metrics()
+    log: Log = Log()
     serve: Serve = Serve()
     retention: Retention = Retention()
     privacy: Privacy = Privacy()

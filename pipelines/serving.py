@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -12,9 +11,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from pipelines.errors import SettingsError
+from pipelines.lines import say
 from pipelines.sections import ServeUser, Settings
 from pipelines.stopping import Stopping
-from pipelines.text import printable
 from sinks import owner
 from sinks.clickhouse import StoreAddress, connect, disconnect
 from sinks.schema import migrate
@@ -116,4 +115,4 @@ def _host(host: str) -> str:
 
 
 def _to_stderr(line: str) -> None:
-    print(printable(line), file=sys.stderr, flush=True)
+    say(line, "serving")

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Final
 
+from pipelines.lines import say
+
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _NOTE: Final = "what is being read is finished first, some seconds"
 
@@ -52,5 +54,6 @@ class Stopping:
             return
         self._asked = True
         self._then()
-        sys.stderr.write(f"\nstopping: {self._note}; once more ends it at once\n")
-        sys.stderr.flush()
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")
+        say(f"stopping: {self._note}; once more ends it at once", "stopping")

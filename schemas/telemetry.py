@@ -25,6 +25,7 @@ class Tally:
     ignored: int = 0
     expired: int = 0
     total_bytes: int | None = None
+    reasons: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     stage_ns: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     minutes: int = 0
     started_at: float | None = None  # monotonic seconds: when the first split began to be read
@@ -40,6 +41,8 @@ class Tally:
         """So many of the calls, which cost so much, became dead letters: the store refuses them."""
         self.calls -= calls
         self.dead += calls
+        if calls:
+            self.reasons["refused_by_store"] += calls
         self.cost_pico -= cost_pico
 
     def clear(self) -> None:

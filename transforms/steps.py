@@ -83,4 +83,6 @@ def tally(batch: RowBatch) -> None:
     TALLY.bytes += batch.bytes_read
     TALLY.dead += batch.dead_letters.num_rows
     TALLY.ignored += batch.ignored
+    for reason in batch.dead_letters["reason"].to_pylist():
+        TALLY.reasons[reason] += 1
     TALLY.cost_pico += batch.cost_pico

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from pipelines.lines import as_json
 from pipelines.sections import fields, is_secret, is_table
 from pipelines.settings import load, option_help
 from pipelines.show import Format
@@ -37,7 +38,10 @@ def takes_settings(*sections: str) -> Callable[[Callable[..., Any]], Callable[..
         def wrapped(config: Path | None, **given: Any) -> Any:
             flags = {key: given.pop(_parameter(key)) for key in keys}
             flags = {key: value or None if isinstance(value, tuple) else value for key, value in flags.items()}
-            return command(settings=load(config, flags=flags), **given)
+            settings = load(config, flags=flags)
+            if settings.log.format == "json":
+                as_json()
+            return command(settings=settings, **given)
 
         wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
         wrapped.__click_params__ = list(getattr(command, "__click_params__", []))  # type: ignore[attr-defined]

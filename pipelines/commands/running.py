@@ -6,22 +6,26 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from pipelines.commands.options import FORMAT, takes_settings
 from pipelines.errors import InputError, Stopped
+from pipelines.lines import say
 from pipelines.sections import Settings
 from pipelines.show import Column, Kind, human_money, show, table_of
 from schemas.reasons import DEAD_LETTER_REASONS
 
+READING: Final = ("source", "store", "decode", "count", "price", "owners")
+"""Sections of settings for whatever reads records."""
+
 
 @click.command(short_help="Read call logs, price each call, land calls and minutes.")
-@takes_settings("source", "kafka", "store", "decode", "count", "price", "owners", "windows", "runner", "retention")
+@takes_settings(*READING, "kafka", "windows", "runner", "retention", "metrics", "log")
 @FORMAT
 @click.option("--again", is_flag=True, help="Read also what was read before.")
 @click.option("--follow", is_flag=True, help="Go on reading what comes in, until Ctrl-C or SIGTERM.")
@@ -84,6 +88,7 @@ def _run(settings: Settings, paths: Sequence[str], quiet: bool, again: bool, fol
     from pipelines.run import run as run_job
     from pipelines.stopping import Stopping
     from pipelines.stream import stream as stream_job
+    from pipelines.watching import Limits, watched
     from schemas.telemetry import TALLY
     from sources.files import find, spool
     from sources.kafka import is_address
@@ -106,20 +111,23 @@ def _run(settings: Settings, paths: Sequence[str], quiet: bool, again: bool, fol
         if "-" in inputs:
             files.append(spool(sys.stdin.buffer, Path(folder)))
         job = job_of(settings, files, again, "".join(topics))
+        asked = settings.metrics
+        limits = Limits(asked.stalled_seconds, asked.behind_seconds)
+        answers = watched(asked.host, asked.port, limits) if asked.port else nullcontext()
         if follow and job.runner:
             with Stopping() as stopping:
-                counts = stream_job(job, stopping.asked, partial(click.echo, err=True))
+                counts = stream_job(job, stopping.asked, say)
         elif follow:
-            with Following(TALLY, WATCH, quiet=quiet) as view, Stopping() as stopping:
+            with answers, Following(TALLY, WATCH, quiet=quiet) as view, Stopping() as stopping:
                 counts = follow_job(job, stopping.asked, view.say)
         else:
-            with Progress(TALLY, quiet=quiet), Stopping() as stopping:
+            with answers, Progress(TALLY, quiet=quiet), Stopping() as stopping:
                 counts = run_job(job, stopping.asked)
     return {**asdict(counts), "calls_per_second": counts.calls_per_second}
 
 
 @click.command("replay-dead", short_help="Run dead letters again, after a fix.")
-@takes_settings("source", "store", "decode", "count", "price", "owners")
+@takes_settings(*READING)
 @FORMAT
 @click.option("--reason", "reasons", multiple=True, type=click.Choice(list(DEAD_LETTER_REASONS)), help="Only these letters.")
 @click.option("--dry-run", is_flag=True, help="Say what would become of them; nothing is written.")
