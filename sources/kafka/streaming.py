@@ -22,10 +22,10 @@ from apache_beam.coders import BytesCoder, Coder
 from apache_beam.io.restriction_trackers import RestrictionTracker
 from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
 from apache_beam.transforms.core import RestrictionProvider
-from apache_beam.transforms.periodicsequence import PeriodicImpulse, RebaseMode
+from apache_beam.transforms.periodicsequence import ImpulseSeqGenDoFn
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 from apache_beam.transforms.window import TimestampedValue
-from apache_beam.utils.timestamp import MIN_TIMESTAMP, Duration, Timestamp
+from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, Timestamp
 
 import schemas.coders  # noqa: F401  (registers the coders of the batches)
 from schemas.batch import RawBatch
@@ -311,6 +311,11 @@ def _time_of(batch: RawBatch, call_s: int) -> Timestamp:
     return Timestamp(micros=max(0, (batch.default_time or time.time_ns() // 1000) - call_s * 1_000_000))
 
 
+def _ticks(_: bytes) -> tuple[Timestamp, Timestamp, float]:
+    """From now on, for ever, every so often."""
+    return Timestamp.now(), MAX_TIMESTAMP, LOOK_S
+
+
 @dataclass(eq=False)
 class ReadTopics(beam.PTransform):  # type: ignore[misc]
     """Follow topics: batches of records, in order within a partition."""
@@ -323,7 +328,9 @@ class ReadTopics(beam.PTransform):  # type: ignore[misc]
         read_them = ReadPartitionDoFn(self.settings, self.ledger, self.call_s)
         return (
             begin
-            | "LookForPartitions" >> PeriodicImpulse(fire_interval=LOOK_S, rebase=RebaseMode.REBASE_START)
+            | "Begin" >> beam.Impulse()
+            | "Ticks" >> beam.Map(_ticks).with_output_types(tuple[Timestamp, Timestamp, float])
+            | "LookForPartitions" >> beam.ParDo(ImpulseSeqGenDoFn())  # PeriodicImpulse has line numbers of Beam in its labels
             | "FindPartitions" >> beam.ParDo(FindPartitionsDoFn(self.settings)).with_output_types(tuple[str, bytes])
             | "NewPartitions" >> beam.ParDo(NewPartitionsDoFn(self.ledger)).with_output_types(Place)
             | "SharePartitions" >> beam.Reshuffle()

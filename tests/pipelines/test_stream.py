@@ -1,0 +1,62 @@
+"""The job as one unbounded pipeline: the names and coders of its steps are what checkpoints and updates of running jobs hold on to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apache_beam import ParDo, coders
+from apache_beam.internal.cloudpickle import cloudpickle
+from apache_beam.pipeline import Pipeline, PipelineVisitor
+
+from pipelines.run import Job
+from pipelines.stream import streaming
+from sinks.clickhouse import PASSWORD_VARIABLE, StoreAddress, StoreSettings
+from sources import kafka
+from sources.kafka import KafkaSettings
+
+KNOWN = Path(__file__).with_name("streaming_steps.txt")
+
+
+def steps(pipeline: Pipeline) -> list[str]:
+    """Label and coder of what each step gives."""
+    found: list[str] = []
+
+    class Visitor(PipelineVisitor):  # type: ignore[misc]
+        def visit_transform(self, node: Any) -> None:
+            found.extend(f"{node.full_label}: {coders.registry.get_coder(out.element_type)}" for out in node.outputs.values())
+
+    pipeline.visit(Visitor())
+    return found
+
+
+def pipeline() -> Pipeline:
+    store = StoreSettings(StoreAddress.parse("http://writer@store:8123"))
+    return streaming(Job((), store, source=KafkaSettings(("broker:9092",), ("calls",)), runner="DirectRunner"))
+
+
+def test_names_and_coders_are_those_that_running_jobs_have() -> None:
+    """Who changes one of these lines makes jobs that run start anew, without their checkpoints: say so in the changelog."""
+    assert steps(pipeline()) == KNOWN.read_text(encoding="utf-8").splitlines()
+
+
+def test_no_name_depends_on_a_line_of_somebodys_source() -> None:
+    assert not [step for step in steps(pipeline()) if "lambda" in step]
+
+
+def test_what_runners_get_holds_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions of the steps as they are sent; workers take passwords from their own environment."""
+    for name in (PASSWORD_VARIABLE, kafka.PASSWORD_VARIABLE, kafka.KEY_PASSWORD_VARIABLE):
+        monkeypatch.setenv(name, "planted-secret")
+    functions: list[bytes] = []
+
+    class Visitor(PipelineVisitor):  # type: ignore[misc]
+        def visit_transform(self, node: Any) -> None:
+            if isinstance(node.transform, ParDo):
+                functions.append(cloudpickle.dumps(node.transform.fn))
+
+    pipeline().visit(Visitor())
+    assert any(b"writer" in one for one in functions)
+    assert any(b"broker:9092" in one for one in functions)
+    assert not any(b"planted-secret" in one for one in functions)
