@@ -62,7 +62,8 @@ class RawBatch:
     cut by a broken archive); they are items of the ledger like any other. ``end`` closes the segment's range.
 
     A transport that keeps a time for each record gives them as ``times`` (UTC microseconds), with the smallest as
-    ``default_time``; one that says things beside a record, as Kafka does, gives these as ``headers``. Else both are empty.
+    ``default_time``; one that says things beside a record, as Kafka does, gives these as ``headers``; one that may deliver a
+    record again at another position gives what identifies it as ``ids``. Else these are empty.
     """
 
     source: str
@@ -76,6 +77,7 @@ class RawBatch:
     end: SegmentEnd | None = None
     times: list[int] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)

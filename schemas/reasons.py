@@ -9,7 +9,7 @@ DEAD_LETTER_REASONS: Final = {
     "not_an_object": "The record is JSON, but not an object.",
     "record_too_large": "The record is longer than the limit.",
     "broken_archive": "The compressed file ends or breaks in the middle of a record.",
-    "corrupt_record": "A message of a topic whose sum is wrong or that does not decompress.",
+    "corrupt_record": "A message of a topic or subscription whose sum is wrong, or that does not decompress.",
     "offsets_lost": "Messages of a topic that the broker deleted before they were read: a gap, named by its offsets.",
     "unknown_format": "No format of the registry recognises the record.",
     "unsupported_body": "The record is a call to an API whose body is not read yet, and it reports no plain usage.",

@@ -9,10 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from sinks.clickhouse import Store, StoreAddress, connect, disconnect
 from sinks.schema import migrate
 from tests.following import Follower
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no defect
+settings.load_profile("untimed")
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 

@@ -3,7 +3,7 @@
 The call key is a hash of the call itself, so that the same record read again gets the same key without any look-up, and
 an id that is reused or redacted does not merge calls that differ. A record without a time of its own is identified by
 all it says. Where it carries no id either, two equal calls cannot be told apart by what they say: then the place it was
-read from is part of its identity.
+read from is part of its identity; or, where the transport identifies what it delivers, and may deliver it twice, that.
 """
 
 from __future__ import annotations
@@ -50,15 +50,16 @@ def needs_origin(call: Call) -> bool:
 
     Asked of an identified call; one whose time was refused counts as undated, which may be more than is needed.
     """
-    return call.time_quality not in _OWN_TIME and not call.provider_call_id
+    return call.time_quality not in _OWN_TIME and not call.provider_call_id and not call.transport_id
 
 
 def call_key(call: Call, own_time: int, origin: bytes, record_hash: int) -> bytes:
     """The 16-byte key of a call; ``own_time`` is the time its record carries, 0 for none.
 
     It covers tenant, provider, the provider's id, model, content hash, usage leaves and own time; without such a time
-    ``record_hash``, too; and, where there is neither id nor time, the place: ``origin``, position and item. The hashed
-    bytes are a JSON array of the fields, from which they could be read back: different calls are different bytes.
+    ``record_hash``, too; and, where there is neither id nor time, the transport's id of the record and the item in it, or the
+    place: ``origin``, position and item. The hashed bytes are a JSON array of the fields, from which they could be read back:
+    different calls are different bytes.
     """
     said: tuple[object, ...] = (
         call.tenant,
@@ -72,7 +73,8 @@ def call_key(call: Call, own_time: int, origin: bytes, record_hash: int) -> byte
     if own_time <= 0:
         said = (*said, record_hash)
         if not call.provider_call_id:
-            said = (*said, origin.hex(), call.position, call.item)
+            place = (call.transport_id,) if call.transport_id else (origin.hex(), call.position)
+            said = (*said, *place, call.item)
     try:
         data = orjson.dumps(said)
     except TypeError:  # a lone surrogate or more than 64 bits, which JSON cannot hold; `(` is never the start of JSON

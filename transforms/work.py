@@ -75,7 +75,7 @@ class CallWork:
         times = batch.times or repeat(batch.default_time, len(batch.calls))
         for call, record_hash, time_ in zip(batch.calls, batch.record_hashes, times, strict=True):
             self._counter.count(call)
-            identify(call, batch.origin, record_hash, time_, now)
+            identify(call, batch.origin, call.inside_hash or record_hash, call.transport_time or time_, now)
             if people.forgotten:
                 anonymise(call, people)
             call.end_user = pseudonym(call.tenant, call.end_user, people.key_at(call.event_time))

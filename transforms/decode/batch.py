@@ -76,7 +76,8 @@ def _decode_records(raw: RawBatch, settings: DecodeSettings, batch: CallBatch) -
     source, segment, tenant = raw.source, raw.segment, settings.tenant
     calls, hashes, times = batch.calls, batch.record_hashes, batch.times
     beside = raw.headers or repeat(_NONE)
-    for data, position, headers, time in zip(raw.records, raw.positions, beside, raw.times or repeat(0), strict=False):
+    own, names = raw.times or repeat(0), raw.ids or repeat("")
+    for data, position, headers, time, name in zip(raw.records, raw.positions, beside, own, names, strict=False):
         hashed = record_hash(data)
         for item, outcome in enumerate(decode_record(data, tenant=tenant)):
             if outcome.__class__ is Call:
@@ -86,6 +87,8 @@ def _decode_records(raw: RawBatch, settings: DecodeSettings, batch: CallBatch) -
                 outcome.item = item
                 if headers:
                     read_beside(outcome, headers)
+                if name and not outcome.transport_id:
+                    outcome.transport_id = name
                 if "headers" in outcome.__dict__:
                     keep_headers(outcome, settings.headers)
                 calls.append(outcome)
@@ -103,5 +106,5 @@ def _put_aside(
         batch.ignored.append(Ignored(position, item, outcome.reason, hashed))
     elif not isinstance(outcome, Call):
         error = " ".join(scrub(outcome.error[: 4 * MAX_ERROR_CHARS]).split())[:MAX_ERROR_CHARS]
-        kept = payload(data, settings.max_payload) if settings.keep_payloads else None
+        kept = payload(outcome.inside or data, settings.max_payload) if settings.keep_payloads else None
         batch.dead.append(DeadLetter(position, item, outcome.reason, error, outcome.format_guess, len(data), hashed, kept))

@@ -7,7 +7,8 @@ class Undecodable(Exception):
     """The record becomes a dead letter.
 
     ``reason`` is a code of ``schemas.reasons.DEAD_LETTER_REASONS``; ``error`` is one line that names the field and the
-    value at fault; ``format_guess`` is the format or wire format it looked like.
+    value at fault; ``format_guess`` is the format or wire format it looked like; ``inside`` is the record without its
+    envelopes, if it was in any.
     """
 
     def __init__(self, reason: str, error: str, format_guess: str = "") -> None:
@@ -15,6 +16,7 @@ class Undecodable(Exception):
         self.reason = reason
         self.error = error
         self.format_guess = format_guess
+        self.inside = b""
 
 
 class Skipped(Exception):

@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from schemas.call import Call
+from transforms.decode.beside import read_beside
+from transforms.decode.envelopes import Peeled, parsed, peel
 from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.formats import event, http_pair, litellm
 
@@ -49,15 +51,21 @@ def decode_record(data: bytes, *, tenant: str = "default") -> list[Outcome]:
     """
     try:
         record = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        if not data.strip():
-            return [Skipped("blank")]
-        return [Undecodable("not_json", str(error))]
-    if record.__class__ is dict:
-        return decode_object(record, tenant)
-    if record.__class__ is list and record:
-        return [outcome for item in record for outcome in decode_object(item, tenant)]
-    return [_not_an_object(record)]
+    except orjson.JSONDecodeError:
+        try:
+            record = parsed(data)  # which it may be when it is decompressed, or says why not
+        except (Skipped, Undecodable) as problem:
+            return [problem]
+    return decode_value(record, tenant)
+
+
+def decode_value(value: Any, tenant: str, peeled: bool = False) -> list[Outcome]:
+    """What parsed JSON holds: an object is a record, an array is many. ``peeled``: it is out of its envelopes."""
+    if value.__class__ is dict:
+        return decode_object(value, tenant, peeled)
+    if value.__class__ is list and value:
+        return [outcome for item in value for outcome in decode_object(item, tenant, peeled)]
+    return [_not_an_object(value)]
 
 
 def _not_an_object(record: object) -> Undecodable:
@@ -65,14 +73,20 @@ def _not_an_object(record: object) -> Undecodable:
     return Undecodable("not_an_object", f"the record is {kind or 'a number'}")
 
 
-def decode_object(record: Any, tenant: str) -> list[Outcome]:
-    """What one parsed record holds."""
+def decode_object(record: Any, tenant: str, peeled: bool = False) -> list[Outcome]:
+    """What one parsed record holds; ``peeled``: it is out of its envelopes."""
     if record.__class__ is not dict:
         return [_not_an_object(record)]
     for form in FORMATS:
         if form.detect(record):
             break
     else:
+        try:
+            inside = None if peeled else peel(record)
+        except (Skipped, Undecodable) as problem:
+            return [problem]
+        if inside is not None:
+            return _decode_peeled(inside, tenant)
         keys = ", ".join(list(record)[:12])
         return [Undecodable("unknown_format", f"no format has the keys {keys[:300]}")]
     try:
@@ -91,6 +105,21 @@ def decode_object(record: Any, tenant: str) -> list[Outcome]:
         return [skipped]
     except Exception as defect:  # a decoder's defect must cost one dead letter, not a worker
         return [Undecodable("decoder_error", f"{type(defect).__name__}: {defect}", form.name)]
+
+
+def _decode_peeled(peeled: Peeled, tenant: str) -> list[Outcome]:
+    """What a record that was in envelopes holds, with what is written on them."""
+    outcomes = decode_value(peeled.inside, tenant, peeled=True)
+    for outcome in outcomes:
+        if outcome.__class__ is Call:
+            outcome.transport_id = outcome.transport_id or peeled.id
+            outcome.transport_time = outcome.transport_time or peeled.time
+            outcome.inside_hash = outcome.inside_hash or peeled.hash
+            if peeled.headers:
+                read_beside(outcome, peeled.headers)
+        elif outcome.__class__ is Undecodable:
+            outcome.inside = peeled.data
+    return outcomes
 
 
 def format_table() -> str:

@@ -1,0 +1,134 @@
+"""Records in envelopes of Pub/Sub: what is inside is read as if it had come alone, with what the envelope says beside it."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from typing import Any
+
+import pytest
+
+from schemas.batch import RawBatch
+from schemas.call import Call
+from transforms.count import CountSettings
+from transforms.decode import DecodeSettings, Undecodable, decode_batch, decode_record
+from transforms.decode.envelopes import MAX_ENVELOPES, MAX_INFLATED
+from transforms.work import CallWork
+
+NOON = 1_748_779_200_000_000
+AT = "2025-06-01T12:00:00.5Z"
+
+
+def pair(**fields: object) -> bytes:
+    body = {"model": "gpt-4o", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}
+    return json.dumps({"url": "https://api.openai.com/v1/chat/completions", "status": 200, "request": {"model": "gpt-4o"}, "response": body, **fields}).encode()
+
+
+def message(data: bytes | None, number: str = "77", **more: Any) -> dict[str, Any]:
+    """As the service writes it: of a push request both spellings are there."""
+    said = {} if data is None else {"data": base64.b64encode(data).decode()}
+    return {**said, "messageId": number, "message_id": number, "publishTime": AT, "publish_time": AT, **more}
+
+
+def push(data: bytes | None, **more: Any) -> bytes:
+    return json.dumps({"message": message(data, **more), "subscription": "projects/p/subscriptions/s"}).encode()
+
+
+def calls(*records: bytes, position: int = 0, segment: bytes = b"s" * 16) -> list[Call]:
+    raw = RawBatch("file", segment, segment, NOON, list(records), [position + n for n in range(len(records))])
+    return CallWork(DecodeSettings(), CountSettings()).calls(raw, lambda *_: None).calls
+
+
+def headers(record: bytes) -> dict[str, str] | None:
+    raw = RawBatch("file", b"s" * 16, b"s" * 16, NOON, [record], [0])
+    (call,) = decode_batch(raw, DecodeSettings(headers=frozenset({"x-team"}))).calls
+    return call.headers
+
+
+def test_a_message_is_read_as_its_data_with_its_time_and_its_attributes() -> None:
+    (call,) = calls(push(pair()))
+    assert (call.event_time, call.time_quality) == (NOON + 500_000, "transport")
+    assert headers(push(pair(), attributes={"X-Team": "search", "x-other": "1"})) == {"x-team": "search"}
+    assert (call.model, call.input_fresh, call.transport_id) == ("gpt-4o", 3, "pubsub:77")
+
+
+def test_what_the_record_says_goes_before_its_envelope() -> None:
+    record = push(pair(started_at="2025-06-01T13:00:00Z", headers={"x-team": "inside"}), attributes={"x-team": "beside"})
+    assert calls(record)[0].event_time == NOON + 3_600_000_000
+    assert headers(record) == {"x-team": "inside"}
+
+
+def test_the_time_of_a_cloud_event_goes_before_that_of_its_message() -> None:
+    (call,) = calls(push(pair(), attributes={"ce-time": "2025-06-01T14:00:00Z"}))
+    assert (call.event_time, call.time_quality) == (NOON + 7_200_000_000, "second")
+
+
+@pytest.mark.parametrize(
+    ("record", "same"),
+    [
+        (push(pair()), True),
+        (gzip.compress(push(pair())), True),
+        (json.dumps({"ackId": "a", "message": message(pair()), "deliveryAttempt": 3}).encode(), True),
+        (json.dumps([{"ackId": "b", "message": message(pair())}]).encode(), True),
+        (push(push(pair()), number="outer"), True),
+        (push(gzip.compress(pair(), mtime=0)), False),  # other bytes were published
+        (push(b"[" + pair() + b"]"), False),
+    ],
+    ids=["push", "compressed request", "pulled", "a list of pulled", "within another", "compressed data", "an array"],
+)
+def test_a_call_of_a_message_is_the_same_call_however_it_comes(record: bytes, same: bool) -> None:
+    (wanted,) = calls(push(pair()))
+    (found,) = calls(record, position=900, segment=b"x" * 16)
+    assert (found.call_key == wanted.call_key) is same
+    assert (found.model, found.event_time, found.transport_id) == ("gpt-4o", NOON + 500_000, "pubsub:77")
+
+
+def test_two_messages_that_say_the_same_are_two_calls_and_one_delivered_twice_is_one() -> None:
+    first, second, again = calls(push(pair(), number="1"), push(pair(), number="2"), push(pair(), number="1"))
+    assert first.call_key != second.call_key
+    assert first.call_key == again.call_key
+
+
+def test_a_record_with_an_id_is_the_same_call_in_whatever_message_it_is_published() -> None:
+    body = {"id": "chatcmpl-1", "model": "gpt-4o", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}
+    first, again = calls(push(pair(response=body), number="1"), push(pair(response=body), number="2"))
+    assert first.call_key == again.call_key
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (push(b"{broken"), "not_json"),
+        (push(b"7"), "not_an_object"),
+        (json.dumps({"message": {"data": "no base64!", "messageId": "1"}}).encode(), "corrupt_record"),
+        (json.dumps({"message": {"data": 7, "messageId": "1"}}).encode(), "corrupt_record"),
+        (push(gzip.compress(pair())[:-9]), "corrupt_record"),
+        (push(gzip.compress(bytes(MAX_INFLATED + 1))), "record_too_large"),
+        (json.dumps({"message": "hello", "messageId": "1"}).encode(), "unknown_format"),
+        (json.dumps({"message": {"data": "aGk=", "messageId": 5}}).encode(), "unknown_format"),
+        (push(None, attributes={"a": "b"}), "blank"),
+        (push(None, attributes=["odd"]), "blank"),
+    ],
+)
+def test_what_cannot_be_opened_is_a_dead_letter_and_nothing_is_nothing(record: bytes, reason: str) -> None:
+    (outcome,) = decode_record(record)
+    assert not isinstance(outcome, Call)
+    assert outcome.reason == reason
+
+
+def test_envelopes_without_end_are_not_opened_for_ever() -> None:
+    record = pair()
+    for _ in range(MAX_ENVELOPES):
+        record = push(record)
+    (found,) = decode_record(record)
+    assert isinstance(found, Call)
+    (found,) = decode_record(push(record))
+    assert isinstance(found, Undecodable)
+    assert found.reason == "unknown_format"
+
+
+def test_a_dead_letter_keeps_the_record_without_its_envelope_scrubbed() -> None:
+    raw = RawBatch("file", b"s" * 16, b"s" * 16, NOON, [push(b'{"api_key": "sk-secretsecret", "odd": 1}')], [0])
+    batch = CallWork(DecodeSettings(keep_payloads=True), CountSettings()).calls(raw, lambda *_: None)
+    assert [letter.payload for letter in batch.dead] == ['{"api_key": "***", "odd": 1}']

@@ -1,0 +1,155 @@
+"""What a record is wrapped in on its way: envelopes that transports put around it, peeled off before its format is told.
+
+An envelope is a function that opens one kind of them, found by a key that it cannot be without. Only records that no format
+recognises are asked, so those without an envelope pay nothing. What an envelope says of the record inside (a time, an
+identity, labels) is what a transport says: the record itself goes before it.
+
+Pub/Sub: the bodies of push requests and the messages of a pull as JSON
+(https://cloud.google.com/pubsub/docs/push, https://cloud.google.com/pubsub/docs/reference/rest/v1/PubsubMessage).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import hashlib
+import io
+import zlib
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from transforms.decode.errors import Skipped, Undecodable
+from transforms.decode.values import dumps_sorted, plausible, timestamp
+
+MAX_ENVELOPES: Final = 4
+"""Envelopes within envelopes that are opened: a log entry in a message is two."""
+
+MAX_INFLATED: Final = 64 << 20
+"""Bytes that a compressed record may grow to."""
+
+_GZIP: Final = b"\x1f\x8b"
+
+
+class Opened(NamedTuple):
+    """What one envelope held: the record, parsed or as ``bytes``, and what is written on the envelope.
+
+    ``headers`` by lower-case name. ``time`` in UTC microseconds, 0 for none. ``id`` is the same whenever and wherever the same
+    record is delivered, and of no other record; empty for none.
+    """
+
+    inside: Any
+    headers: dict[str, str]
+    time: int
+    id: str
+
+
+class Peeled(NamedTuple):
+    """A record out of all its envelopes: parsed, and a hash of it as it was inside; else as ``Opened``."""
+
+    inside: Any
+    data: bytes
+    headers: dict[str, str]
+    time: int
+    id: str
+
+    @property
+    def hash(self) -> int:
+        """63 bits, those of ``transforms.decode.batch.record_hash``."""
+        return int.from_bytes(hashlib.sha256(self.data).digest()[:8], "big") >> 1
+
+
+def pubsub_message(record: dict[str, Any]) -> Opened | None:
+    """A message of Pub/Sub: ``{"message": {"data": base64, "attributes": {}, "messageId": "", "publishTime": ""}}``."""
+    message = record["message"]
+    if message.__class__ is not dict:
+        return None
+    number = message.get("messageId") or message.get("message_id")
+    if number.__class__ is not str or not ("data" in message or "attributes" in message):
+        return None
+    attributes = message.get("attributes")
+    headers = {str(name).lower(): str(value) for name, value in attributes.items()} if attributes.__class__ is dict else {}
+    found = timestamp(message.get("publishTime") or message.get("publish_time"))
+    time = found[0] if found is not None and plausible(found[0]) else 0
+    try:
+        data = base64.b64decode(message.get("data") or "", validate=True)
+    except (TypeError, ValueError, binascii.Error) as error:
+        raise Undecodable("corrupt_record", f"message {number}: its data is not base64: {error}", "pubsub") from None
+    return Opened(data, headers, time, pubsub_id(number))
+
+
+def pubsub_id(number: str) -> str:
+    """What identifies a message, by its ``messageId``, whatever way it comes."""
+    return f"pubsub:{number}"
+
+
+Envelope = Callable[[dict[str, Any]], Opened | None]
+
+ENVELOPES: Final[dict[str, Envelope]] = {"message": pubsub_message}
+"""By a key that gives it away: what opens an envelope, or says that it is none (None).
+
+Raises ``Undecodable`` for one that cannot be opened, ``Skipped`` for one that holds no record of anything.
+"""
+
+
+def peel(record: dict[str, Any]) -> Peeled | None:
+    """What is inside all envelopes of a parsed record; None if it is in none. ``inside`` may be anything that JSON can hold.
+
+    Raises:
+        Undecodable: an envelope cannot be opened, or what it holds is not JSON.
+        Skipped: it is empty.
+    """
+    headers: dict[str, str] = {}
+    data, time, name = b"", 0, ""
+    inside: Any = record
+    for _ in range(MAX_ENVELOPES):
+        opened = _open(inside) if inside.__class__ is dict else None
+        if opened is None:
+            break
+        inside, more, when, known = opened
+        headers |= more
+        time, name = when or time, known or name  # the innermost was written first, and only once
+        if inside.__class__ is bytes:
+            data = inside
+            inside = parsed(inside)
+        else:
+            data = dumps_sorted(inside)
+    return Peeled(inside, data, headers, time, name) if inside is not record else None
+
+
+def _open(record: dict[str, Any]) -> Opened | None:
+    for key, envelope in ENVELOPES.items():
+        if key in record and (opened := envelope(record)) is not None:
+            return opened
+    return None
+
+
+def parsed(data: bytes) -> Any:
+    """JSON, also compressed with gzip.
+
+    Raises:
+        Undecodable: it is none; or it is too large when it is decompressed.
+        Skipped: it is blank.
+    """
+    if data[:2] == _GZIP:
+        data = inflated(data)
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        if not data.strip():
+            raise Skipped("blank") from None
+        raise Undecodable("not_json", str(error)) from None
+
+
+def inflated(data: bytes) -> bytes:
+    """The decompressed record, of at most ``MAX_INFLATED`` bytes; else ``Undecodable`` is raised."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            found = file.read(MAX_INFLATED + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise Undecodable("corrupt_record", f"gzip of {len(data)} bytes cannot be decompressed: {error}") from None
+    if len(found) > MAX_INFLATED:
+        raise Undecodable("record_too_large", f"gzip of {len(data)} bytes grows past {MAX_INFLATED}")
+    return found
