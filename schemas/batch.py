@@ -63,7 +63,8 @@ class RawBatch:
 
     A transport that keeps a time for each record gives them as ``times`` (UTC microseconds), with the smallest as
     ``default_time``; one that says things beside a record, as Kafka does, gives these as ``headers``; one that may deliver a
-    record again at another position gives what identifies it as ``ids``. Else these are empty.
+    record again at another position gives what identifies it as ``ids``. Else these are empty. ``read_at`` is the clock's time
+    (UTC microseconds) when a source read it whose watermark follows the clock; 0: the watermark follows ``default_time``.
     """
 
     source: str
@@ -78,6 +79,7 @@ class RawBatch:
     times: list[int] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
+    read_at: int = 0
 
 
 @dataclass(slots=True)
@@ -96,13 +98,15 @@ class CallBatch:
     bytes_read: int = 0
     end: SegmentEnd | None = None
     times: list[int] = field(default_factory=list)  # one for each call, where the transport keeps them
+    read_at: int = 0
 
 
 @dataclass(slots=True)
 class RowBatch:
     """Rows ready to be written, and the minutes they touch (seconds since 1970, multiples of 60).
 
-    ``oldest`` is the smallest event time and ``default_time`` the transport's time, both UTC microseconds.
+    ``oldest`` is the smallest event time and ``default_time`` the transport's time, both UTC microseconds; ``read_at``: see
+    ``RawBatch``.
     ``records`` and ``bytes_read`` are of the source, ``ignored`` counts items, ``cost_pico`` is what the calls cost
     together, in pico-dollars: for progress only.
     """
@@ -118,3 +122,4 @@ class RowBatch:
     bytes_read: int = 0
     ignored: int = 0
     cost_pico: int = 0
+    read_at: int = 0

@@ -30,8 +30,8 @@ SHARDS = 8
 def marker_time(minute: int, transport_time: int, lateness_s: int) -> int:
     """Event time (seconds) of the marker of ``minute``: the minute, or the oldest one that no window drops.
 
-    ``transport_time`` in UTC microseconds is when the source saw the records; the watermark follows it, so nothing at
-    or after ``transport_time - lateness_s`` is ever beyond the allowed lateness.
+    ``transport_time`` in UTC microseconds is when the source saw the records, by the time that its watermark follows: so nothing
+    at or after ``transport_time - lateness_s`` is ever beyond the allowed lateness.
     """
     return max(minute, transport_time // 1_000_000 - lateness_s)
 

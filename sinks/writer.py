@@ -104,7 +104,7 @@ class Writer:
         touched: set[int] = set().union(*(b.minutes for b in batches))
         flushed = Flushed(
             sorted(touched),
-            min(b.default_time for b in batches),
+            min(max(b.default_time, b.read_at) for b in batches),
             calls.num_rows - len(refused),
             expired.num_rows,
             _pico(expired),

@@ -119,4 +119,5 @@ def row_batch(batch: CallBatch, priced: pa.RecordBatch, cost_pico: int) -> RowBa
         bytes_read=batch.bytes_read,
         ignored=len(batch.ignored),
         cost_pico=cost_pico,
+        read_at=batch.read_at,
     )

@@ -275,6 +275,7 @@ class ReadPartitionDoFn(beam.DoFn, RestrictionProvider):  # type: ignore[misc]
                     if batch is None:
                         break
                     end = batch.end or end
+                    batch.read_at = time.time_ns() // 1000  # the watermark of a partition that was idle is that of the clock
                     yield TimestampedValue(batch, _time_of(batch, self._call_s))
                 if end is not None:
                     young = at.first == end.start and at.records

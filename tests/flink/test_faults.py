@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -87,13 +88,19 @@ def test_a_killed_task_manager_and_a_savepoint_change_nothing(
         server = stack.enter_context(served(tmp_path / "served"))
         cluster = stack.enter_context(Cluster(tmp_path / "flink", environ=environ))
         produce(records[:third])
+        tenth = third + third // 5
         first = Submitted(cluster, kafka, topic, server)
         stack.callback(first.close)
         wait(lambda: written(server) > third // 2 and cluster.checkpoints(first.job) > 0)
         part = busy(cluster)
         cluster.kill(part)
         cluster.start_part(part)
-        produce(records[third : 2 * third])
+        wait(lambda: written(server) == third)
+        time.sleep(5)  # by now the watermark is that of the clock, months after the messages that come
+        produce(records[third:tenth])
+        calls_by_then = sum(record.kind == "call" for record in records[:tenth])
+        wait(lambda: minutes_hold(server) == calls_by_then)
+        produce(records[tenth : 2 * third])
         wait(lambda: written(server) > third + third // 2 and cluster.jobs()[first.job] == "RUNNING")
         savepoint = cluster.stop_with_savepoint(first.job)
         produce(records[2 * third :])

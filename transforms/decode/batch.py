@@ -50,6 +50,7 @@ def decode_batch(raw: RawBatch, settings: DecodeSettings) -> CallBatch:
         segment=raw.segment,
         origin=raw.origin,
         default_time=raw.default_time,
+        read_at=raw.read_at,
         dead=list(raw.rejects),
         records=len(raw.records) + len(raw.rejects),
         bytes_read=raw.bytes_read,
