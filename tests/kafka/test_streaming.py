@@ -125,3 +125,13 @@ def test_a_topic_is_read_in_slices_that_tell_of_each_record_once(kafka: Broker) 
     assert {end.start for end in ends} == {0}  # one row of the ledger, that grows
     assert (ends[-1].end, ends[-1].records, ends[-1].bytes) == (95, 95, sum(map(len, values)))
     assert batches[0].source == source_name(topic, 0)
+
+
+def test_a_job_that_is_submitted_anew_goes_on_where_the_ledger_ends(kafka: Broker) -> None:
+    topic = new_topic(kafka)
+    values = [b"%d" % number for number in range(95)]
+    write(kafka, topic, values)
+    (log,) = logs(settings(kafka, topic))
+    batches = read_all(kafka, topic, 95, _Ledger({log.segment: [(0, 40), (40, 60)]}))
+    assert [value for batch in batches for value in batch.records] == values[60:]
+    assert {(batch.end.start, batch.end.end) for batch in batches[-1:] if batch.end} == {(60, 95)}
