@@ -31,8 +31,8 @@ from schemas.batch import SegmentEnd
 from sinks.clickhouse import Store, StoreAddress, StoreError, StoreUnavailable
 from sinks.owner import myself, words
 from sources.files import Split, began_as
-from sources.kafka import Position, Range
 from sources.pieces import Piece
+from sources.ranges import Position, Range
 
 Ends = Mapping[tuple[str, bytes, int], SegmentEnd]
 """By path, segment and start of a range: where it ended and what it held, as the store's ``segments`` say."""

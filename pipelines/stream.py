@@ -19,8 +19,8 @@ from sinks.clickhouse import StoreSettings
 from sinks.reconcile import repair
 from sinks.steps import RowsToMinutes
 from sources.files import SourceError
-from sources.kafka import Ledger
 from sources.kafka.streaming import ReadTopics
+from sources.ranges import Ledger
 from transforms.steps import CallsToRows
 
 _ASK_S: Final = 1.0

@@ -11,7 +11,8 @@ from pipelines.feeds import Standing
 from pipelines.state import State, ledger_of, reached, segment_ends
 from sinks.clickhouse import Store
 from sources.files import SourceError
-from sources.kafka import LAST_READ, KafkaSettings, Ledger, Log, Position, Range, Topics, cut, hang_up, plan, topic_of
+from sources.kafka import LAST_READ, KafkaSettings, Log, Topics, hang_up, place_of
+from sources.ranges import Ledger, Position, Range, cut, plan
 
 PIECE_RECORDS: Final = 16_384
 """Records of a topic that one worker reads in one go."""
@@ -120,7 +121,7 @@ def begin(topics: Topics, logs: Sequence[Log], positions: Mapping[bytes, Positio
     read from its beginning: nothing in it is older than the run that read the others.
     """
     new = [log for log in logs if log.segment not in positions]
-    read = {topic_of(position.source) for position in positions.values()}
+    read = {place_of(position.source)[0] for position in positions.values()}
     first = [log for log in new if log.topic not in read]
     return {log.segment: log.first for log in new} | (topics.at_start(first) if first else {})
 

@@ -8,7 +8,7 @@ gap in the ledger and a dead letter that says so: nothing is ever skipped in sil
 Offsets are committed to the broker as hints for its own tools; what was read is known from the state beside the store.
 """
 
-from sources.kafka.planning import Ledger, Log, Position, Range, Topics, cut, plan, segment_of, source_name, topic_of
+from sources.kafka.planning import Log, Topics, place_of, segment_of, source_name
 from sources.kafka.reading import LAST_READ, hang_up, read
 from sources.kafka.settings import KEY_PASSWORD_VARIABLE, PASSWORD_VARIABLE, KafkaSettings, is_address, parse
 
@@ -17,18 +17,13 @@ __all__ = [
     "LAST_READ",
     "PASSWORD_VARIABLE",
     "KafkaSettings",
-    "Ledger",
     "Log",
-    "Position",
-    "Range",
     "Topics",
-    "cut",
     "hang_up",
     "is_address",
     "parse",
-    "plan",
+    "place_of",
     "read",
     "segment_of",
     "source_name",
-    "topic_of",
 ]

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from schemas.batch import DeadLetter, RawBatch, SegmentEnd
 from sources.files import SourceError, too_large
 from sources.kafka.clients import connection, explained, listen, one_line
-from sources.kafka.planning import Range
+from sources.kafka.planning import place_of
 from sources.kafka.settings import KafkaSettings
+from sources.ranges import Range
 
 if TYPE_CHECKING:
     from kafka import KafkaConsumer, TopicPartition
@@ -31,7 +32,7 @@ def read(piece: Range, settings: KafkaSettings) -> Iterator[RawBatch]:
     from kafka import TopicPartition
     from kafka.errors import CorruptRecordError, KafkaError, OffsetOutOfRangeError
 
-    where = TopicPartition(piece.topic, piece.partition)
+    where = TopicPartition(*place_of(piece.path))
     records, size, first = piece.records, piece.bytes, piece.first
     if piece.lost_from is not None and piece.lost_from < piece.start:
         yield _gap(piece, piece.lost_from, piece.start)

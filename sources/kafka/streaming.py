@@ -31,9 +31,10 @@ import schemas.coders  # noqa: F401  (registers the coders of the batches)
 from schemas.batch import RawBatch
 from schemas.telemetry import Stage
 from sources.files import SourceError
-from sources.kafka.planning import Ledger, Log, Position, Topics, plan
+from sources.kafka.planning import Log, Topics
 from sources.kafka.reading import LAST_READ, read
 from sources.kafka.settings import KafkaSettings
+from sources.ranges import Ledger, Position, plan
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ import pytest
 
 from deploy.local.kafka import Broker
 from sources.files import SourceError
-from sources.kafka import KEY_PASSWORD_VARIABLE, PASSWORD_VARIABLE, KafkaSettings, Topics, hang_up, plan, read
+from sources.kafka import KEY_PASSWORD_VARIABLE, PASSWORD_VARIABLE, KafkaSettings, Topics, hang_up, read
+from sources.ranges import plan
 from tests.kafka.certificates import Authority
 from tests.kafka.topics import new_topic, write
 

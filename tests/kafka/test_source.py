@@ -20,18 +20,15 @@ from sources.files import SourceError
 from sources.kafka import (
     KafkaSettings,
     Log,
-    Position,
-    Range,
     Topics,
-    cut,
     hang_up,
     parse,
-    plan,
+    place_of,
     read,
     segment_of,
     source_name,
-    topic_of,
 )
+from sources.ranges import Position, Range, cut, plan
 from tests.kafka.topics import admin, delete_before, logs, new_topic, ranges, read_all, settings, write
 
 
@@ -55,7 +52,7 @@ def at(next_: int, partition: int = 0, **more: float) -> dict[bytes, Position]:
 
 
 def shown(found: list[Range]) -> list[tuple[int, int, int, int, int | None]]:
-    return [(one.partition, one.start, one.end, one.first, one.lost_from) for one in found]
+    return [(place_of(one.path)[1], one.start, one.end, one.first, one.lost_from) for one in found]
 
 
 def test_a_range_begins_where_the_last_one_ended() -> None:
@@ -121,7 +118,7 @@ def test_an_address_names_brokers_and_topics() -> None:
             parse(wrong)
     with pytest.raises(SourceError, match="LLM_FINOPS_KAFKA__PASSWORD"):
         parse("kafka://me:secret@host/calls")
-    assert topic_of(source_name("a/b-c.d", 3)) == "a/b-c.d"
+    assert place_of(source_name("a/b-c.d", 3)) == ("a/b-c.d", 3)
 
 
 def test_a_topic_made_anew_is_another_segment() -> None:

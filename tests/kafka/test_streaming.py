@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from deploy.local.kafka import Broker
 from schemas.batch import RawBatch
-from sources.kafka import Ledger, Position, source_name
+from sources.kafka import source_name
 from sources.kafka.streaming import FOREVER, Place, Reach, ReachCoder, ReachTracker, ReadPartitionDoFn
+from sources.ranges import Ledger, Position
 from tests.kafka.topics import logs, new_topic, settings, write
 
 

@@ -11,7 +11,8 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from deploy.local.kafka import Broker
 from schemas.batch import RawBatch
-from sources.kafka import KafkaSettings, Log, Range, Topics, plan, read
+from sources.kafka import KafkaSettings, Log, Topics, read
+from sources.ranges import Range, plan
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pipelines.state import State, holder, state_path
 from schemas.batch import SegmentEnd
 from sinks.clickhouse import StoreAddress, StoreError
 from sources.files import FileLimits, Split, plan, read
-from sources.kafka import Position, Range
+from sources.ranges import Position, Range
 
 LIMITS = FileLimits(split_bytes=1000)
 
@@ -176,7 +176,7 @@ def test_epochs_cover_every_split_once_in_order(sizes: list[int]) -> None:
 
 
 def part(start: int, end: int, first: int, lost_from: int | None = None) -> Range:
-    return Range("kafka:calls/0", "calls", 0, b"s" * 16, start, end, first, lost_from=lost_from)
+    return Range("kafka:calls/0", b"s" * 16, start, end, first, lost_from=lost_from)
 
 
 def row(first: int, end: int, records: int) -> dict[tuple[str, bytes, int], SegmentEnd]:
