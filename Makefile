@@ -63,7 +63,7 @@ flink-down: setup ## end that cluster; checkpoints are kept
 # One resolution for Python 3.11 to 3.13 and every platform; the others follow the versions of requirements.lock.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-	--extra chdb --extra fast --extra serve --extra kafka --group setup pyproject.toml
+	--extra chdb --extra fast --extra serve --extra kafka --extra gcp --extra s3 --extra gcs --group setup pyproject.toml
 
 lock: setup-dev ## pin the versions anew (ARGS=--upgrade for newer ones)
 	@$(COMPILE) $(ARGS) --output-file requirements.lock

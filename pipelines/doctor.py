@@ -194,9 +194,9 @@ def user_keys(settings: Settings) -> Finding:
 
 
 def inputs(settings: Settings) -> list[Finding]:
-    """Each input names files, and they can be read; or topics, and the broker lets this user read them."""
+    """Each input names files, and they can be read; or a service, which answers and lets this user read."""
+    from sources import cloud_logging, kafka, pubsub
     from sources.files import find
-    from sources.kafka import is_address
 
     if not settings.source.from_:
         return [Finding("input", Status.ABSENT, "no input is configured", "set source.from or use --from")]
@@ -205,8 +205,9 @@ def inputs(settings: Settings) -> list[Finding]:
         if pattern == "-":
             findings.append(Finding("input", Status.OK, "standard input"))
             continue
-        if is_address(pattern):
-            findings.append(topics(settings, pattern))
+        services = ((kafka, topics), (cloud_logging, logs), (pubsub, subscription))
+        if asked := [ask for kind, ask in services if kind.is_address(pattern)]:
+            findings.append(asked[0](settings, pattern))
             continue
         try:
             files = find([pattern])
@@ -241,6 +242,36 @@ def topics(settings: Settings, address: str) -> Finding:
         return Finding("input", Status.FAIL, f"{wanted}: no such topic: {', '.join(missing)}", "make the topic, or name another")
     held = sum(log.end - log.first for log in logs)
     return Finding("input", Status.OK, f"{wanted}: {len(logs):,} partitions, {held:,} messages")
+
+
+def logs(settings: Settings, address: str) -> Finding:
+    """Cloud Logging answers, and lets this user read the logs."""
+    from sources import cloud_logging
+
+    try:
+        from pipelines.jobs import logging_settings
+
+        wanted = replace(logging_settings(settings, address), patience_s=min(10, settings.cloud_logging.patience_seconds))
+        cloud_logging.probe(wanted, time.time())
+    except Exception as error:
+        fix = "check the address, the credentials and the filter; see docs/google-cloud.md"
+        return Finding("input", Status.FAIL, one_line(error, 300), fix)
+    return Finding("input", Status.OK, f"{wanted}: can be read")
+
+
+def subscription(settings: Settings, address: str) -> Finding:
+    """Pub/Sub answers, and has the subscription."""
+    from sources import pubsub
+
+    try:
+        from pipelines.jobs import pubsub_settings
+
+        wanted = replace(pubsub_settings(settings, address), patience_s=min(10, settings.pubsub.patience_seconds))
+        pubsub.probe(wanted)
+    except Exception as error:
+        fix = "check the address and the credentials; see docs/google-cloud.md"
+        return Finding("input", Status.FAIL, one_line(error, 300), fix)
+    return Finding("input", Status.OK, f"{wanted}: is there")
 
 
 def disks(settings: Settings) -> list[Finding]:

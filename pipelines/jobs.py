@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
-from pipelines.run import Job
+from pipelines.run import Job, Service
 from pipelines.sections import Settings
 from pipelines.stores import retention_of, store_settings
+from sources import cloud_logging, kafka, pubsub
+from sources.cloud_logging import LoggingSettings
 from sources.files import FileLimits
-from sources.kafka import KafkaSettings, parse
+from sources.kafka import KafkaSettings
+from sources.pubsub import PubSubSettings
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
 from transforms.own.files import read_rules
 from transforms.people import People
 
 
-def job_of(settings: Settings, paths: Sequence[Path], again: bool = False, topics: str = "") -> Job:
-    """The run that the settings describe, over these files or the topics at this address; ``again``: also over what was read
-    before.
+def job_of(settings: Settings, paths: Sequence[Path], again: bool = False, service: str = "") -> Job:
+    """The run that the settings describe, over these files or what is at the address of a ``service``; ``again``: also over
+    what was read before.
 
     Raises:
         sources.files.SourceError: the address is not one.
@@ -38,7 +42,7 @@ def job_of(settings: Settings, paths: Sequence[Path], again: bool = False, topic
         count=CountSettings(hash_key=settings.count.key, cache_bytes=settings.count.cache_mib << 20),
         books=settings.price.books,
         owners=read_rules(settings.owners.rules),
-        default_time=int(source.default_time.timestamp() * 1_000_000) if source.default_time else None,
+        default_time=_micros(source.default_time),
         early_s=windows.early_seconds,
         lateness_s=windows.late_hours * 3600,
         call_s=windows.expected_call_seconds,
@@ -50,13 +54,69 @@ def job_of(settings: Settings, paths: Sequence[Path], again: bool = False, topic
         retention=retention_of(settings),
         people=People(settings.privacy.keys),
         wait_s=settings.runner.wait_seconds,
-        source=kafka_settings(settings, topics) if topics else None,
+        source=service_settings(settings, service) if service else None,
     )
+
+
+def is_service(address: str) -> bool:
+    """Whether an input names topics, logs or a subscription of a service rather than files."""
+    return any(kind.is_address(address) for kind in (kafka, cloud_logging, pubsub))
+
+
+def service_settings(settings: Settings, address: str) -> Service:
+    """How to read what is at an address.
+
+    Raises:
+        sources.files.SourceError: it is not one.
+    """
+    if kafka.is_address(address):
+        return kafka_settings(settings, address)
+    if cloud_logging.is_address(address):
+        return logging_settings(settings, address)
+    return pubsub_settings(settings, address)
+
+
+def logging_settings(settings: Settings, address: str) -> LoggingSettings:
+    """How to read the logs at ``logging://resources``."""
+    given, source = settings.cloud_logging, settings.source
+    return LoggingSettings(
+        cloud_logging.parse(address),
+        given.filter,
+        _micros(given.start),
+        _micros(given.until),
+        given.sweep_seconds,
+        given.overlap_seconds,
+        given.reads_per_minute,
+        given.tail,
+        given.endpoint,
+        source.max_record_bytes,
+        source.batch_records,
+        source.batch_bytes,
+        given.patience_seconds,
+    )
+
+
+def pubsub_settings(settings: Settings, address: str) -> PubSubSettings:
+    """How to read the subscription at ``pubsub://projects/P/subscriptions/S``."""
+    given, source = settings.pubsub, settings.source
+    return PubSubSettings(
+        pubsub.parse(address),
+        given.max_messages,
+        given.max_bytes,
+        source.max_record_bytes,
+        source.batch_records,
+        source.batch_bytes,
+        given.patience_seconds,
+    )
+
+
+def _micros(time: datetime | None) -> int | None:
+    return int(time.timestamp() * 1_000_000) if time else None
 
 
 def kafka_settings(settings: Settings, address: str) -> KafkaSettings:
     """How to read the topics at ``kafka://brokers/topics``."""
-    brokers, topics = parse(address)
+    brokers, topics = kafka.parse(address)
     given, source = settings.kafka, settings.source
     return KafkaSettings(
         brokers,

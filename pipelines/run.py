@@ -27,8 +27,10 @@ import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipelines.feeds import Feed
+from pipelines.feeds import Feed, entries
+from pipelines.feeds.entries import EntriesFeed
 from pipelines.feeds.folders import FoldersFeed
+from pipelines.feeds.messages import MessagesFeed
 from pipelines.feeds.topics import TopicsFeed
 from pipelines.job import RowsOfWorkers, build
 from pipelines.serving import answering
@@ -43,10 +45,12 @@ from sinks.recompute import recompute
 from sinks.retention import DEFAULTS, Changed, Retention, keep
 from sinks.schema import migrate
 from sinks.steps import TOUCHED, RowsToMinutes, RowsToStore
-from sources import files, kafka
+from sources import files, kafka, pubsub
+from sources.cloud_logging import LoggingSettings
 from sources.files import FileLimits
 from sources.kafka import KafkaSettings
 from sources.pieces import Piece, Reader
+from sources.pubsub import PubSubSettings
 from sources.steps import READING, Reading, ReadPieces
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
@@ -58,6 +62,10 @@ from transforms.work import GC_THRESHOLDS, LIVE_PRICE_RUN
 
 WORTH_BYTES: Final = 256 << 20
 MOST_WORKERS: Final = 8
+
+
+Service = KafkaSettings | LoggingSettings | PubSubSettings
+"""How to read from a service, by the kind of it."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ class Job:
     wait_s: float = 0
     retention: Retention = DEFAULTS
     people: People = NOBODY
-    source: KafkaSettings | None = None
+    source: Service | None = None
 
     @property
     def named(self) -> str:
@@ -100,8 +108,12 @@ class Job:
     @property
     def reader(self) -> Reader:
         """What reads a piece of the input."""
-        if self.source is not None:
+        if isinstance(self.source, KafkaSettings):
             return partial(kafka.read, settings=self.source)
+        if isinstance(self.source, LoggingSettings):
+            return partial(entries.read, settings=self.source)
+        if isinstance(self.source, PubSubSettings):
+            return partial(pubsub.read, settings=self.source)
         return partial(files.read, limits=self.limits)
 
     @property
@@ -158,7 +170,8 @@ def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Counts:
         TALLY.clear()
         TALLY.total_bytes = sum(piece.expected for piece in pieces)
         publish_book(store, job.books)
-        workers = job.workers or _worth(pieces)
+        alone = isinstance(job.source, LoggingSettings)  # reads are paced by the process that makes them
+        workers = 1 if alone else job.workers or _worth(pieces)
         with account(store, job) as row:
             left: Sequence[Piece] = ()
             if state is None:
@@ -190,8 +203,12 @@ def opened(job: Job) -> Iterator[tuple[Job, Store, State | None, list[Changed]]]
 
 def feed_of(job: Job) -> Feed:
     """What the job reads."""
-    if job.source is not None:
+    if isinstance(job.source, KafkaSettings):
         return TopicsFeed(job.source)
+    if isinstance(job.source, LoggingSettings):
+        return EntriesFeed(job.source)
+    if isinstance(job.source, PubSubSettings):
+        return MessagesFeed(job.source)
     return FoldersFeed([str(path) for path in job.paths], job.limits, job.default_time)
 
 

@@ -118,7 +118,7 @@ class Section(BaseModel):
 class Source(Section):
     """Where calls are read from."""
 
-    from_: Texts = Field(default=(), alias="from", description="Files, folders and globs to read, or topics: kafka://host:9092/topic.")
+    from_: Texts = Field(default=(), alias="from", description="Files, folders and globs to read; or one of kafka://, logging://, pubsub://.")
     default_time: Time | None = Field(
         default=None, description="Time of calls that carry none; without it the time of their file at first sight."
     )
@@ -184,6 +184,42 @@ class Kafka(Section):
         if self.start in ("earliest", "latest", "committed"):
             return cast("Literal['earliest', 'latest', 'committed']", self.start)
         return int(datetime.fromisoformat(self.start).timestamp() * 1_000_000)
+
+
+class CloudLogging(Section):
+    """How logs of Google Cloud are read: `--from logging://projects/my-project`."""
+
+    filter: str = Field(default="", max_length=20_000, description="Which entries, in the service's query language; empty: all.")
+    start: Time | None = Field(
+        default=None, description="Time of receipt to begin with where nothing was read; not set: a day ago."
+    )
+    until: Time | None = Field(
+        default=None, description="Read only what was received before this time, without --follow; not set: what is there now."
+    )
+    sweep_seconds: Whole = Field(default=10, ge=1, le=3600, description="How often new entries are asked for, with --follow.")
+    overlap_seconds: Whole = Field(
+        default=300, ge=10, le=86_400, description="How long after its receipt an entry may appear: then its time is read again."
+    )
+    reads_per_minute: Whole = Field(
+        default=45, ge=1, le=10_000, description="Reads of up to 1,000 entries a minute; a project has a quota of 60."
+    )
+    tail: bool = Field(default=False, description="Also hold a stream open, which brings most entries within seconds.")
+    endpoint: str = Field(default="", description="Host and port of the service; empty: the public ones.")
+    patience_seconds: Whole = Field(
+        default=60, ge=1, le=86_400, description="How long to wait for a service that does not answer; with --follow for ever."
+    )
+
+
+class PubSub(Section):
+    """How a subscription is read: `--follow --from pubsub://projects/my-project/subscriptions/name`."""
+
+    max_messages: Whole = Field(
+        default=20_000, ge=1, le=1_000_000, description="Messages that a run holds at once, at most, until they are written."
+    )
+    max_bytes: Size = Field(default=ByteSize(256 << 20), ge=1 << 20, le=1 << 36, description="Their size, at most.")
+    patience_seconds: Whole = Field(
+        default=60, ge=1, le=86_400, description="How long to wait for a service that does not answer; with --follow for ever."
+    )
 
 
 class Store(Section):
@@ -388,6 +424,8 @@ class Settings(Section):
 
     source: Source = Source()
     kafka: Kafka = Kafka()
+    cloud_logging: CloudLogging = CloudLogging()
+    pubsub: PubSub = PubSub()
     store: Store = Store()
     decode: Decode = Decode()
     count: Count = Count()

@@ -19,6 +19,7 @@ from sinks.clickhouse import StoreSettings
 from sinks.reconcile import repair
 from sinks.steps import RowsToMinutes
 from sources.files import SourceError
+from sources.kafka import KafkaSettings
 from sources.kafka.streaming import ReadTopics
 from sources.ranges import Ledger
 from transforms.steps import CallsToRows
@@ -57,7 +58,7 @@ def stream(job: Job, stop: Callable[[], bool], say: Callable[[str], None]) -> Co
 
 def streaming(job: Job) -> beam.Pipeline:
     """The whole job as one unbounded pipeline. The labels of its steps are part of its checkpoints."""
-    assert job.source is not None
+    assert isinstance(job.source, KafkaSettings)
     options = PipelineOptions(["--streaming", *job.runner_options], save_main_session=False)
     pipeline = beam.Pipeline(runner=job.runner, options=options)
     raw = pipeline | "ReadTopics" >> ReadTopics(job.source, partial(ledger_in, job.store), job.call_s)

@@ -15,6 +15,11 @@ import pyarrow as pa
 from schemas.call import Call
 
 
+def pubsub_id(number: str) -> str:
+    """What identifies a message of Pub/Sub, by its ``messageId``, whatever way it comes."""
+    return f"pubsub:{number}"
+
+
 class DeadLetter(NamedTuple):
     """An item that could not become a call, and why.
 

@@ -11,6 +11,7 @@ DEAD_LETTER_REASONS: Final = {
     "broken_archive": "The compressed file ends or breaks in the middle of a record.",
     "corrupt_record": "A message of a topic or subscription whose sum is wrong, or that does not decompress.",
     "offsets_lost": "Messages of a topic that the broker deleted before they were read: a gap, named by its offsets.",
+    "split_record": "One part of a log entry that was split because it was too long: parts are not joined yet.",
     "unknown_format": "No format of the registry recognises the record.",
     "unsupported_body": "The record is a call to an API whose body is not read yet, and it reports no plain usage.",
     "bad_value": "A field the call depends on has an impossible value (negative or fractional tokens, a wrong type).",
@@ -23,6 +24,7 @@ IGNORED_REASONS: Final = {
     "count_tokens": "A request that only counts tokens; vendors do not bill it.",
     "control": "A request that no model answers (listing models, uploading files …).",
     "blank": "An empty line.",
+    "plain_log": "A log entry that is no call: a line of text, an audit entry, a request to a server.",
     "expired": "A call that is older than calls are kept (`retention.calls`): its minute is closed and stays as it is.",
     "forgotten": "A call of a tenant that was forgotten.",
 }

@@ -92,8 +92,9 @@ def plan(
         for first, end in again:
             carries_on = known is not None and known.first == first < at < end
             ranges.append(_range(log, known, at if carries_on else first, end, carries_on))
-        if not again:
-            young = known and known.records < RANGE_RECORDS and now - known.began < RANGE_SECONDS
+            at = end
+        if not again or (most_records is None and at < log.end):
+            young = known and known.next == at and known.records < RANGE_RECORDS and now - known.began < RANGE_SECONDS
             ranges.append(_range(log, known, at, max(at, log.first) + share, bool(young)))
     return ranges
 

@@ -25,7 +25,7 @@ READING: Final = ("source", "store", "decode", "count", "price", "owners")
 
 
 @click.command(short_help="Read call logs, price each call, land calls and minutes.")
-@takes_settings(*READING, "kafka", "windows", "runner", "retention", "metrics", "log")
+@takes_settings(*READING, "kafka", "cloud_logging", "pubsub", "windows", "runner", "retention", "metrics", "log")
 @FORMAT
 @click.option("--again", is_flag=True, help="Read also what was read before.")
 @click.option("--follow", is_flag=True, help="Go on reading what comes in, until Ctrl-C or SIGTERM.")
@@ -34,8 +34,9 @@ READING: Final = ("source", "store", "decode", "count", "price", "owners")
 def run(settings: Settings, fmt: str, again: bool, follow: bool, quiet: bool, paths: tuple[str, ...]) -> None:
     """Read call logs, price each call, land calls and minutes.
 
-    PATHS are files, folders, globs or - (standard input), or topics as kafka://host:9092/topic, like --from. Running the same
-    command again goes on where the last run ended: it reads what is new. Ctrl-C ends the run in order, a second one at once.
+    PATHS are files, folders, globs or - (standard input), like --from; or topics as kafka://host:9092/topic, logs as
+    logging://projects/P, a subscription as pubsub://projects/P/subscriptions/S. Running the same command again goes on where the
+    last run ended: it reads what is new. Ctrl-C ends the run in order, a second one at once.
     """
     counts = _run(settings, paths, quiet, again, follow)
     columns = [
@@ -82,7 +83,7 @@ def say_retention(changed: Sequence[dict[str, Any]]) -> None:
 
 def _run(settings: Settings, paths: Sequence[str], quiet: bool, again: bool, follow: bool) -> dict[str, Any]:
     from pipelines.follow import follow as follow_job  # Beam takes seconds to import; --help should not wait for it
-    from pipelines.jobs import job_of
+    from pipelines.jobs import is_service, job_of
     from pipelines.live import WATCH, Following
     from pipelines.progress import Progress
     from pipelines.run import run as run_job
@@ -90,27 +91,29 @@ def _run(settings: Settings, paths: Sequence[str], quiet: bool, again: bool, fol
     from pipelines.stream import stream as stream_job
     from pipelines.watching import Limits, watched
     from schemas.telemetry import TALLY
+    from sources import kafka
     from sources.files import find, spool
-    from sources.kafka import is_address
 
     inputs = [*paths, *settings.source.from_]
     if not inputs:
-        raise InputError("name the logs to read: llm-finops run --from LOGS (files, folders, globs, - or kafka://host/topic)")
-    topics = [one for one in inputs if is_address(one)]
-    if topics and len(inputs) > 1:
-        raise InputError("one run reads files, or the topics of one cluster: kafka://host:9092/topic,another")
+        raise InputError("name the logs to read: llm-finops run --from LOGS (files, folders, globs, -, or kafka://, logging://, pubsub://)")
+    services = [one for one in inputs if is_service(one)]
+    if services and len(inputs) > 1:
+        raise InputError("one run reads files, or one service: kafka://host:9092/topic,another or logging://projects/one,projects/two")
     if follow and "-" in inputs:
-        raise InputError("--follow goes on reading files, folders or topics; standard input ends by itself")
-    if follow and settings.runner.name != "local" and not topics:
+        raise InputError("--follow goes on reading files, folders or a service; standard input ends by itself")
+    if settings.runner.name != "local" and services and not kafka.is_address(services[0]):
+        raise InputError(f"{services[0]} is read by the local runner")
+    if follow and settings.runner.name != "local" and not services:
         raise InputError("--follow on another runner reads topics: --from kafka://host:9092/topic")
-    if follow and (again or settings.kafka.until):
-        raise InputError("--follow goes on from where the last run ended, and has no end: without --again and --kafka-until")
+    if follow and (again or settings.kafka.until or settings.cloud_logging.until):
+        raise InputError("--follow goes on from where the last run ended, and has no end: without --again and an until")
     with tempfile.TemporaryDirectory(prefix="llm-finops-") as folder:
-        named = [one for one in inputs if one != "-" and one not in topics]
+        named = [one for one in inputs if one != "-" and one not in services]
         files = [Path(one) for one in named] if follow else find(named) if named else []
         if "-" in inputs:
             files.append(spool(sys.stdin.buffer, Path(folder)))
-        job = job_of(settings, files, again, "".join(topics))
+        job = job_of(settings, files, again, "".join(services))
         asked = settings.metrics
         limits = Limits(asked.stalled_seconds, asked.behind_seconds)
         answers = watched(asked.host, asked.port, limits) if asked.port else nullcontext()

@@ -7,12 +7,13 @@ remembers in the state, and tells its source only after the rows are in the stor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
-from pipelines.state import State
+from pipelines.state import State, reached, segment_ends
 from sinks.clickhouse import Store
 from sources.pieces import Piece
+from sources.ranges import Position
 
 
 @dataclass(frozen=True)
@@ -69,3 +70,15 @@ class Feed(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
+
+
+def positions_of(state: State, store: Store) -> dict[bytes, Position]:
+    """How far segments were read, by the state, as far as the store's ledger bears it out: one restored from a backup has
+    less."""
+    positions = state.positions()
+    ends = reached(segment_ends(store, positions))
+    for segment, known in positions.items():
+        at = ends.get(segment, known.first)
+        if known.records and at < known.next:
+            positions[segment] = replace(known, next=at, first=at, records=0, bytes=0)
+    return positions

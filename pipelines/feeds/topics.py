@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final, Self
 
-from pipelines.feeds import Standing
-from pipelines.state import State, ledger_of, reached, segment_ends
+from pipelines.feeds import Standing, positions_of
+from pipelines.state import State, ledger_of, segment_ends
 from sinks.clickhouse import Store
 from sources.files import SourceError
 from sources.kafka import LAST_READ, KafkaSettings, Log, Topics, hang_up, place_of
@@ -36,7 +35,7 @@ class TopicsFeed:
         ledger = ledger_of(segment_ends(store, [log.segment for log in logs]))
         if self._settings.until is not None:
             logs = before(logs, self._topics.at_time(logs, self._settings.until), ledger)
-        positions = standing(state, store) if state is not None else {}
+        positions = positions_of(state, store) if state is not None else {}
         ranges = plan(logs, positions, begin(self._topics, logs, positions), time.time(), ledger=ledger)
         waits = {one.segment for one in ranges}
         return list(cut(ranges, PIECE_RECORDS)), sum(log.segment in positions and log.segment not in waits for log in logs)
@@ -47,7 +46,7 @@ class TopicsFeed:
             refuse_missing(self._settings, self._logs)
         self._state = state
         self._ledger = ledger_of(segment_ends(store, state.positions()))
-        state.keep_positions(standing(state, store).values())
+        state.keep_positions(positions_of(state, store).values())
         self._first_positions()
 
     def next(self, most: int) -> Sequence[Range]:
@@ -124,14 +123,3 @@ def begin(topics: Topics, logs: Sequence[Log], positions: Mapping[bytes, Positio
     read = {place_of(position.source)[0] for position in positions.values()}
     first = [log for log in new if log.topic not in read]
     return {log.segment: log.first for log in new} | (topics.at_start(first) if first else {})
-
-
-def standing(state: State, store: Store) -> dict[bytes, Position]:
-    """How far partitions were read, as far as the store's ledger bears it out: one restored from a backup has less."""
-    positions = state.positions()
-    ends = reached(segment_ends(store, positions))
-    for segment, known in positions.items():
-        at = ends.get(segment, known.first)
-        if known.records and at < known.next:
-            positions[segment] = replace(known, next=at, first=at, records=0, bytes=0)
-    return positions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -132,3 +133,73 @@ def test_a_dead_letter_keeps_the_record_without_its_envelope_scrubbed() -> None:
     raw = RawBatch("file", b"s" * 16, b"s" * 16, NOON, [push(b'{"api_key": "sk-secretsecret", "odd": 1}')], [0])
     batch = CallWork(DecodeSettings(keep_payloads=True), CountSettings()).calls(raw, lambda *_: None)
     assert [letter.payload for letter in batch.dead] == ['{"api_key": "***", "odd": 1}']
+
+
+# -- entries of Cloud Logging --------------------------------------------------------------------------------------
+
+
+def entry(payload: dict[str, Any] | str | None = None, number: str = "i1", **more: Any) -> dict[str, Any]:
+    kind = {} if payload is None else {"textPayload" if isinstance(payload, str) else "jsonPayload": payload}
+    said = {"logName": "projects/p/logs/llm", "timestamp": AT, "receiveTimestamp": AT, "resource": {"type": "global"}, "severity": "INFO"}
+    return {**said, "insertId": number, **kind, **more}
+
+
+def written(entry: dict[str, Any]) -> bytes:
+    return json.dumps(entry).encode()
+
+
+def test_an_entry_is_read_as_its_payload_with_its_time_and_labels() -> None:
+    (call,) = calls(written(entry(json.loads(pair()))))
+    assert (call.model, call.input_fresh, call.event_time, call.time_quality) == ("gpt-4o", 3, NOON + 500_000, "transport")
+    assert call.transport_id == f"logging:projects/p/logs/llm:{NOON + 500_000}:i1"
+    assert headers(written(entry(json.loads(pair()), labels={"X-Team": "search"}))) == {"x-team": "search"}
+
+
+def test_an_entry_is_the_same_call_by_whatever_way_it_comes() -> None:
+    """By the service's lists, a sink to Pub/Sub, a sink to files, as text or as fields, in any order of its fields."""
+    plain = entry(json.loads(pair()))
+    turned = {**plain, "jsonPayload": dict(reversed(plain["jsonPayload"].items())), "timestamp": "2025-06-01T12:00:00.500000Z"}
+    ways = [written(plain), written(turned), push(written(plain)), push(written(plain), number="78"), written([plain])]  # type: ignore[arg-type]
+    found = [calls(way, segment=bytes([n]) * 16, position=n)[0] for n, way in enumerate(ways)]
+    assert len({call.call_key for call in found}) == 1
+    others = [entry(json.loads(pair()), "i2"), entry(json.loads(pair()), timestamp="2025-06-01T12:00:00.6Z"), {**plain, "logName": "projects/q/logs/llm"}]
+    assert len({calls(written(one))[0].call_key for one in [plain, *others]}) == 4
+
+
+def test_json_in_the_text_of_an_entry_is_a_record() -> None:
+    (call,) = calls(written(entry(" " + pair().decode())))
+    assert call.model == "gpt-4o"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        entry("GET /health 200"),
+        entry(None, httpRequest={"status": 200}),
+        entry(None, protoPayload={"@type": "type.googleapis.com/google.cloud.audit.AuditLog"}),
+    ],
+    ids=["text", "request", "audit"],
+)
+def test_entries_that_are_no_calls_are_ignored(line: dict[str, Any]) -> None:
+    (skipped,) = decode_record(written(line))
+    assert (type(skipped).__name__, getattr(skipped, "reason", "")) == ("Skipped", "plain_log")
+
+
+def test_a_part_of_an_entry_and_a_call_told_by_labels_are_dead_letters() -> None:
+    (part,) = decode_record(written(entry({"message": "{"}, split={"uid": "u1", "index": 1, "totalSplits": 3})))
+    assert isinstance(part, Undecodable)
+    assert (part.reason, part.error) == ("split_record", "part 1 of 3 of entry u1: parts are not joined")
+    (told,) = decode_record(written(entry(None, labels={"gen_ai.request.model": "gemini-2.5-flash"})))
+    assert isinstance(told, Undecodable)
+    assert told.reason == "unknown_format"
+
+
+def test_entries_as_the_service_wrote_them(shared: Path) -> None:
+    samples = shared / "formats" / "samples"
+    (alone,) = calls((samples / "gcp_log_entry_app_llm_call.json").read_bytes())
+    (pushed,) = calls((samples / "gcp_pubsub_push_logentry.json").read_bytes())
+    assert alone.call_key == pushed.call_key
+    assert (alone.model, alone.input_fresh, alone.output_visible + alone.output_reasoning) == ("gpt-5-2025-08-07", 8, 82)
+    assert decode_record((samples / "gcp_log_entry_real.json").read_bytes())[0].reason == "plain_log"  # type: ignore[union-attr]
+    parts = (samples / "gcp_log_entry_split.jsonl").read_bytes().splitlines()
+    assert [decode_record(part)[0].reason for part in parts] == ["split_record"] * len(parts)  # type: ignore[union-attr]

@@ -6,6 +6,9 @@ identity, labels) is what a transport says: the record itself goes before it.
 
 Pub/Sub: the bodies of push requests and the messages of a pull as JSON
 (https://cloud.google.com/pubsub/docs/push, https://cloud.google.com/pubsub/docs/reference/rest/v1/PubsubMessage).
+
+Cloud Logging: entries as JSON, as sinks and the API give them
+(https://cloud.google.com/logging/docs/reference/v2/rest/v2/LogEntry).
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from schemas.batch import pubsub_id
 from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.values import dumps_sorted, plausible, timestamp
 
@@ -80,14 +84,37 @@ def pubsub_message(record: dict[str, Any]) -> Opened | None:
     return Opened(data, headers, time, pubsub_id(number))
 
 
-def pubsub_id(number: str) -> str:
-    """What identifies a message, by its ``messageId``, whatever way it comes."""
-    return f"pubsub:{number}"
+def log_entry(record: dict[str, Any]) -> Opened | None:
+    """An entry of Cloud Logging: ``{"logName": "", "timestamp": "", "insertId": "", "jsonPayload": {} | "textPayload": ""}``.
+
+    It is the same entry wherever its log, time and insert id are the same. Lines of text, audits and requests to servers stand in
+    the same logs as calls; they are none.
+    """
+    log, number = record["logName"], record.get("insertId")
+    if log.__class__ is not str or not (number.__class__ is str or "receiveTimestamp" in record):
+        return None
+    split = record.get("split")
+    if split.__class__ is dict and split.get("totalSplits", 1) != 1:
+        part = f"part {split.get('index', 0)} of {split['totalSplits']} of entry {split.get('uid')}"
+        raise Undecodable("split_record", f"{part}: parts are not joined", "cloud_logging")
+    found = timestamp(record.get("timestamp") or record.get("receiveTimestamp"))
+    time = found[0] if found is not None and plausible(found[0]) else 0
+    labels = record.get("labels")
+    headers = {str(name).lower(): str(value) for name, value in labels.items()} if labels.__class__ is dict else {}
+    inside = record.get("jsonPayload")
+    if inside is None:
+        text = record.get("textPayload")
+        if text.__class__ is not str or text.lstrip()[:1] not in ("{", "["):
+            if any(name.startswith("gen_ai.") for name in headers):
+                return None  # a call that is told by its labels alone: a format of its own
+            raise Skipped("plain_log")
+        inside = text.encode()
+    return Opened(inside, headers, time, f"logging:{log}:{time}:{number}" if number.__class__ is str and number else "")
 
 
 Envelope = Callable[[dict[str, Any]], Opened | None]
 
-ENVELOPES: Final[dict[str, Envelope]] = {"message": pubsub_message}
+ENVELOPES: Final[dict[str, Envelope]] = {"message": pubsub_message, "logName": log_entry}
 """By a key that gives it away: what opens an envelope, or says that it is none (None).
 
 Raises ``Undecodable`` for one that cannot be opened, ``Skipped`` for one that holds no record of anything.
@@ -116,6 +143,7 @@ def peel(record: dict[str, Any]) -> Peeled | None:
             inside = parsed(inside)
         else:
             data = dumps_sorted(inside)
+            inside = orjson.loads(data)  # a payload's keys have no order: each delivery is to be read alike
     return Peeled(inside, data, headers, time, name) if inside is not record else None
 
 
