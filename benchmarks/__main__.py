@@ -23,6 +23,7 @@ from deploy.local.kafka import Missing, install
 from sources.generate import GenerateSettings, generate, write
 
 AGENT_RECORDS = 15_000
+SINGLES = 4000
 PASSES = 3
 
 
@@ -48,9 +49,9 @@ def measured(module: str, *words: str, where: str | None = None) -> dict[str, An
         return found
 
 
-def pipeline(path: Path | str, workers: int = 1, where: str | None = None) -> dict[str, Any]:
+def pipeline(path: Path | str, workers: int = 1, where: str | None = None, batch_records: int = 1000) -> dict[str, Any]:
     """Counts, seconds and peak memory of one run over ``path``, proved by reconcile; its store lies on disk, or ``where``."""
-    return measured("one_run", str(path), "--workers", str(workers), where=where)
+    return measured("one_run", str(path), "--workers", str(workers), "--batch-records", str(batch_records), where=where)
 
 
 def agent_traffic(folder: Path) -> Path:
@@ -122,6 +123,15 @@ def agents(folder: Path) -> Iterator[Figure]:
     yield Figure("agents_vs_litellm", theirs / ours, "x", what, 4.0, 6.0)
 
 
+def batches_of_one(folder: Path) -> Iterator[Figure]:
+    """What it costs where a source hands on single records, as Dataflow does from Pub/Sub, and nobody puts them together."""
+    path = folder / "single.jsonl"
+    path.write_bytes(b"".join(agent_traffic(folder).read_bytes().splitlines(keepends=True)[:SINGLES]))
+    single, many = (min(pipeline(path, batch_records=size)["seconds"] for _ in range(PASSES)) for size in (1, 1000))
+    what = f"the time in batches of up to 1,000 ({SINGLES:,} agents' records, best of {PASSES})"
+    yield Figure("batches_of_one", single / many, "x", what)
+
+
 def second_core(folder: Path) -> Iterator[Figure]:
     """Two worker processes against one process on one core, rows to Parquet; taken in turn, the best of each."""
     if len(os.sched_getaffinity(0)) < 2:
@@ -179,6 +189,7 @@ def main() -> int:
     parts: dict[str, Callable[[Path], Iterator[Figure]]] = {
         "corpus": real_corpus,
         "agents": agents,
+        "batches_of_one": batches_of_one,
         "second_core": second_core,
         "serve": serve_load,
         "kafka": topics,

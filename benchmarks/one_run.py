@@ -13,7 +13,7 @@ from pathlib import Path
 from pipelines.run import Job, run
 from sinks.clickhouse import StoreAddress, StoreSettings, connect
 from sinks.reconcile import reconcile
-from sources.files import find
+from sources.files import FileLimits, find
 from sources.kafka import KafkaSettings, is_address, parse
 
 
@@ -22,12 +22,14 @@ def main() -> None:
     parser.add_argument("logs")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--batch-records", type=int, default=FileLimits().batch_records)
     given = parser.parse_args()
     address = StoreAddress(folder=str(given.folder / "store"))
     if is_address(given.logs):
         job = Job((), StoreSettings(address), workers=given.workers, source=KafkaSettings(*parse(given.logs)))
     else:
-        job = Job(find([given.logs]), StoreSettings(address), workers=given.workers)
+        limits = FileLimits(batch_records=given.batch_records)
+        job = Job(find([given.logs]), StoreSettings(address), limits, workers=given.workers)
     counts = run(job)
     used = os.times()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,5 @@
-"""Follow topics on a Beam runner with workers elsewhere: Flink, Dataflow. Here the job is only submitted and watched."""
+"""Follow topics, on Dataflow also a subscription, on a Beam runner with workers elsewhere. Here the job is only submitted and
+watched."""
 
 from __future__ import annotations
 
@@ -21,6 +22,8 @@ from sinks.steps import RowsToMinutes
 from sources.files import SourceError
 from sources.kafka import KafkaSettings
 from sources.kafka.streaming import ReadTopics
+from sources.pubsub import PubSubSettings
+from sources.pubsub.streaming import ReadMessages
 from sources.ranges import Ledger
 from transforms.steps import CallsToRows
 
@@ -58,16 +61,22 @@ def stream(job: Job, stop: Callable[[], bool], say: Callable[[str], None]) -> Co
 
 def streaming(job: Job) -> beam.Pipeline:
     """The whole job as one unbounded pipeline. The labels of its steps are part of its checkpoints."""
-    assert isinstance(job.source, KafkaSettings)
     options = PipelineOptions(["--streaming", *job.runner_options], save_main_session=False)
     pipeline = beam.Pipeline(runner=job.runner, options=options)
-    raw = pipeline | "ReadTopics" >> ReadTopics(job.source, partial(ledger_in, job.store), job.call_s)
+    raw = pipeline | _reading(job)
     build(
         raw,
         CallsToRows(job.decode, job.count, job.books, job.owners, job.people),
         RowsToMinutes(job.store, job.early_s, job.lateness_s),
     )
     return pipeline
+
+
+def _reading(job: Job) -> beam.PTransform:
+    if isinstance(job.source, PubSubSettings):
+        return "ReadMessages" >> ReadMessages(job.source)
+    assert isinstance(job.source, KafkaSettings)
+    return "ReadTopics" >> ReadTopics(job.source, partial(ledger_in, job.store), job.call_s)
 
 
 def ledger_in(store: StoreSettings, segments: Sequence[bytes]) -> Ledger:

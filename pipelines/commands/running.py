@@ -91,7 +91,7 @@ def _run(settings: Settings, paths: Sequence[str], quiet: bool, again: bool, fol
     from pipelines.stream import stream as stream_job
     from pipelines.watching import Limits, watched
     from schemas.telemetry import TALLY
-    from sources import kafka
+    from sources import kafka, pubsub
     from sources.files import find, spool
 
     inputs = [*paths, *settings.source.from_]
@@ -102,9 +102,12 @@ def _run(settings: Settings, paths: Sequence[str], quiet: bool, again: bool, fol
         raise InputError("one run reads files, or one service: kafka://host:9092/topic,another or logging://projects/one,projects/two")
     if follow and "-" in inputs:
         raise InputError("--follow goes on reading files, folders or a service; standard input ends by itself")
-    if settings.runner.name != "local" and services and not kafka.is_address(services[0]):
-        raise InputError(f"{services[0]} is read by the local runner")
-    if follow and settings.runner.name != "local" and not services:
+    elsewhere = settings.runner.name != "local"
+    if services and elsewhere and not kafka.is_address(services[0]):
+        on_dataflow = pubsub.is_address(services[0]) and follow
+        if not on_dataflow or settings.runner.name != "DataflowRunner":
+            raise InputError(f"{services[0]} is read by the local runner" + (", and followed by Dataflow" if on_dataflow else ""))
+    if follow and elsewhere and not services:
         raise InputError("--follow on another runner reads topics: --from kafka://host:9092/topic")
     if follow and (again or settings.kafka.until or settings.cloud_logging.until):
         raise InputError("--follow goes on from where the last run ended, and has no end: without --again and an until")
