@@ -5,6 +5,7 @@
 SHELL := /bin/sh
 PYTHON ?=
 ARGS ?=
+WATCH ?=
 export PYTHON
 # The same text in every locale.
 export PYTHONUTF8 := 1
@@ -12,7 +13,7 @@ export PYTHONUTF8 := 1
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-bench demo test soak lint types bench kafka-up kafka-down flink-up flink-run flink-down lock docs clean
+.PHONY: help setup setup-dev setup-bench demo test soak lint types bench kafka-up kafka-down flink-up flink-run flink-watch flink-down lock docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -55,7 +56,10 @@ flink-up: setup ## start a Flink cluster with Beam's job server; needs Java 17 a
 	@$(BIN)/python -m deploy.flink.cluster up $(ARGS)
 
 flink-run: setup ## run the job on it: ARGS="--from kafka://localhost:9092/llm-calls --to http://localhost:8123"
-	@$(BIN)/python -m deploy.flink.cluster run -- $(ARGS)
+	@$(BIN)/python -m deploy.flink.cluster run $(ARGS)
+
+flink-watch: setup ## run it likewise, and submit it anew when it stands still: docs/flink.md
+	@$(BIN)/python -m deploy.flink.watchdog $(WATCH) -- $(ARGS)
 
 flink-down: setup ## end that cluster; checkpoints are kept
 	@$(BIN)/python -m deploy.flink.cluster down $(ARGS)

@@ -1,10 +1,12 @@
 """A real Flink cluster on this machine, without Docker, with what a Beam job in Python needs beside it.
 
     python -m deploy.flink.cluster up|down|status [--folder .services/flink]
-    python -m deploy.flink.cluster run [--parallelism 2] [--savepoint PATH] -- --from kafka://… --to http://…
+    python -m deploy.flink.cluster run [--parallelism 2] [--savepoint PATH] --from kafka://… --to http://…
+    python -m deploy.flink.cluster run --embedded --from kafka://… --to chdb://store
 
 It is a job manager, task managers, Beam's job server and a pool of Python workers, all on the loopback address. ``up`` starts one
 that goes on when the command has ended. Tests start clusters of their own with :class:`Cluster`, and kill its parts.
+``--embedded`` needs none: Flink then runs inside the job server, and the workers in the process that submits the job.
 
 Java archives come from PyPI (Flink's) and Maven (the job server's); where this differs from production, docs/flink.md says.
 """
@@ -24,13 +26,13 @@ import subprocess
 import sys
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from deploy.flink.options import options
+from deploy.flink.options import NAME, embedded, options
+from deploy.flink.rest import Rest
 from deploy.local.kafka import CHECKOUT, Missing, free_ports, java, one_at_a_time
 
 FLINK: Final = "1.19.3"
@@ -40,12 +42,14 @@ CONF: Final = HERE / "conf" / "config.yaml"
 FOLDER: Final = CHECKOUT / ".services" / "flink"
 LIBS: Final = FOLDER / "libs"
 
-_LOCAL: Final = {
-    "jobmanager.memory.process.size": "768m",
-    "taskmanager.memory.process.size": "1024m",
+_MEMORY: Final = {
     "taskmanager.memory.managed.size": "64m",
     "taskmanager.memory.network.min": "48m",
     "taskmanager.memory.network.max": "48m",
+}
+_LOCAL: Final = _MEMORY | {
+    "jobmanager.memory.process.size": "768m",
+    "taskmanager.memory.process.size": "1024m",
     "taskmanager.memory.jvm-metaspace.size": "192m",
     "jobmanager.memory.jvm-metaspace.size": "192m",
     # A part that was killed is missed soon.
@@ -98,7 +102,18 @@ def _fetch(command: list[str], what: str) -> None:
         raise RuntimeError(f"{what} could not be fetched:\n{done.stdout.strip()}")
 
 
-class Cluster:
+def conf() -> dict[str, str]:
+    """The conf beside this file."""
+    return dict(re.findall(r"^([a-z][\w.-]+): (.+)$", CONF.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def write_conf(folder: Path, known: Mapping[str, str]) -> None:
+    """Write a conf as Flink reads it from ``FLINK_CONF_DIR``."""
+    lines = [f"{key}: {json.dumps(value) if '=' in value else value}\n" for key, value in known.items()]
+    (folder / "config.yaml").write_text("".join(lines), encoding="utf-8")
+
+
+class Cluster(Rest):
     """One cluster with its data in ``folder``; a context manager.
 
     Its parts are ``jobmanager``, ``taskmanager-0`` …, ``job-server`` and ``worker-pool``: each can be killed and started again.
@@ -123,15 +138,12 @@ class Cluster:
         self._task_managers = [f"taskmanager-{number}" for number in range(task_managers)]
         ports = free_ports(7)
         self.rest_port = rest_port or ports[0]
+        super().__init__(f"http://127.0.0.1:{self.rest_port}")
         self._rpc, self._blob, self._job, self._artifacts, self._expansion, self._pool = ports[1:]
 
     @property
     def parts(self) -> list[str]:
         return ["jobmanager", *self._task_managers, "worker-pool", "job-server"]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.rest_port}"
 
     @property
     def job_endpoint(self) -> str:
@@ -209,9 +221,7 @@ class Cluster:
 
     def workers(self) -> list[int]:
         """Processes of the pool's workers, which run the Python of jobs."""
-        pool = self.pid("worker-pool")
-        found = subprocess.run(["pgrep", "-P", str(pool)], capture_output=True, text=True, check=False).stdout if pool else ""
-        return [int(pid) for pid in found.split()]
+        return workers_of(self.pid("worker-pool"))
 
     def kill(self, part: str) -> None:
         """End a part as a crash would. Workers go with their pool."""
@@ -245,43 +255,6 @@ class Cluster:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
-    # -- jobs ------------------------------------------------------------------------------------------------------
-
-    def rest(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Ask Flink's REST interface."""
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.url}{path}", data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read() or b"{}")
-
-    def jobs(self) -> dict[str, str]:
-        """State of each job by its id, the newest first."""
-        found = sorted(self.rest("/jobs/overview")["jobs"], key=lambda job: -job["start-time"])
-        return {job["jid"]: job["state"] for job in found}
-
-    def checkpoints(self, job: str) -> int:
-        """How many checkpoints of a job were completed."""
-        return int(self.rest(f"/jobs/{job}/checkpoints")["counts"]["completed"])
-
-    def last_checkpoint(self, job: str) -> str:
-        """Path of the last completed checkpoint of a job; empty if there is none."""
-        latest = self.rest(f"/jobs/{job}/checkpoints")["latest"]["completed"]
-        return str(latest["external_path"]) if latest else ""
-
-    def stop_with_savepoint(self, job: str, seconds: float = 120) -> str:
-        """End a job in order; the savepoint that another can go on from."""
-        wanted = {"targetDirectory": (self.folder / "savepoints").as_uri(), "drain": False}
-        asked = self.rest(f"/jobs/{job}/stop", wanted)["request-id"]
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            found = self.rest(f"/jobs/{job}/savepoints/{asked}")
-            if found["status"]["id"] == "COMPLETED":
-                if "failure-cause" in found["operation"]:
-                    raise RuntimeError(f"no savepoint: {found['operation']['failure-cause'].get('class')}")
-                return str(found["operation"]["location"])
-            time.sleep(0.3)
-        raise RuntimeError(f"no savepoint within {seconds:.0f} s")
-
     # -- how parts are started ------------------------------------------------------------------------------------
 
     @property
@@ -292,8 +265,8 @@ class Cluster:
         """The conf of this cluster: the one beside this file, then what is of this machine."""
         install(self._libs)
         self._conf_folder.mkdir(parents=True, exist_ok=True)
-        known = dict(re.findall(r"^([a-z][\w.-]+): (.+)$", CONF.read_text(encoding="utf-8"), re.MULTILINE))
-        known |= _LOCAL | {
+        known = conf() | _LOCAL
+        known |= {
             "jobmanager.rpc.address": "127.0.0.1",
             "jobmanager.rpc.port": str(self._rpc),
             "jobmanager.bind-host": "127.0.0.1",
@@ -310,8 +283,7 @@ class Cluster:
         self._java = known["env.java.opts.all"].split()
         for name in ("tmp", "artifacts"):
             (self.folder / name).mkdir(exist_ok=True)
-        lines = [f"{key}: {json.dumps(value) if '=' in value else value}\n" for key, value in known.items()]
-        (self._conf_folder / "config.yaml").write_text("".join(lines), encoding="utf-8")
+        write_conf(self._conf_folder, known)
         logging = "rootLogger.level = INFO\nrootLogger.appenderRef.console.ref = Console\nappender.console.name = Console\n"
         logging += "appender.console.type = CONSOLE\nappender.console.layout.type = PatternLayout\n"
         logging += "appender.console.layout.pattern = %d{HH:mm:ss.SSS} %-5p %c{1} %m%n\n"
@@ -356,6 +328,12 @@ def _listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def workers_of(pool: int | None) -> list[int]:
+    """Processes that a worker pool has started; none where it does not run."""
+    found = subprocess.run(["pgrep", "-P", str(pool)], capture_output=True, text=True, check=False).stdout if pool else ""
+    return [int(pid) for pid in found.split()]
 
 
 def running(folder: Path) -> dict[str, Any] | None:
@@ -412,15 +390,44 @@ def down(folder: Path) -> int:
 
 
 def run(folder: Path, parallelism: int, savepoint: str, given: list[str]) -> int:
-    """Become ``llm-finops run --follow`` with the options for this cluster."""
+    """``llm-finops run --follow`` with the options for this cluster; when it has ended, so is the job that it submitted."""
     found = running(folder)
     if found is None:
         print("Flink is not running: make flink-up", file=sys.stderr)
         return 1
-    tool = [str(Path(sys.executable).with_name("llm-finops")), "run", "--follow", "--runner-name", "PortableRunner"]
-    for option in options(found["job_endpoint"], found["worker_pool"], parallelism=parallelism, savepoint=savepoint):
+    more = options(found["job_endpoint"], found["worker_pool"], parallelism=parallelism, savepoint=savepoint)
+    flink = Rest(found["rest"])
+    before = flink.jobs()
+    # A session of its own: Ctrl-C comes once, from here.
+    follower = subprocess.Popen(_follow("PortableRunner", more, given), start_new_session=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: follower.send_signal(number))
+    code = follower.wait()
+    if left := flink.cancel_new(before, NAME):
+        print(f"job {left[0]} does not end: see {found['rest']}", file=sys.stderr)
+        return code or 1
+    return code
+
+
+def run_embedded(folder: Path, parallelism: int, savepoint: str, given: list[str], libs: Path = LIBS) -> int:
+    """Become ``llm-finops run --follow`` with a Flink of its own; checkpoints, kept when it ends, are in ``folder``."""
+    jar = install(libs) / "job-server.jar"
+    for name in ("conf", "tmp"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    known = conf() | _MEMORY | {"state.checkpoints.dir": (folder / "checkpoints").as_uri(), "io.tmp.dirs": str(folder / "tmp")}
+    known["taskmanager.numberOfTaskSlots"] = str(parallelism)  # there is one task manager
+    write_conf(folder / "conf", known)
+    os.environ["FLINK_CONF_DIR"] = str(folder / "conf")
+    jvm = ["-Xmx768m", *_SMALL_JVM, *known["env.java.opts.all"].split(), f"-Djava.io.tmpdir={folder / 'tmp'}"]
+    words = _follow("FlinkRunner", embedded(str(jar), java=java(), jvm=jvm, parallelism=parallelism, savepoint=savepoint), given)
+    return os.execv(words[0], words)
+
+
+def _follow(runner: str, more: list[str], given: list[str]) -> list[str]:
+    tool = [str(Path(sys.executable).with_name("llm-finops")), "run", "--follow", "--runner-name", runner]
+    for option in more:
         tool += ["--runner-options", option]
-    return os.execv(tool[0], [*tool, *given])
+    return [*tool, *given]
 
 
 def main() -> int:
@@ -432,18 +439,24 @@ def main() -> int:
     starts.add_argument("--task-managers", type=int, default=2)
     actions.add_parser("down", help="end it")
     actions.add_parser("status", help="what runs")
-    runs = actions.add_parser("run", help="submit the job; what follows -- goes to llm-finops run --follow")
-    runs.add_argument("--parallelism", type=int, default=2)
+    about = "submit the job; all other options go to llm-finops run --follow"
+    runs = actions.add_parser("run", help=about, allow_abbrev=False)
+    runs.add_argument("--embedded", action="store_true", help="in a Flink of its own, which ends with it: no cluster is needed")
+    runs.add_argument("--parallelism", type=int, help="tasks of each step at once: 2, embedded 1")
     runs.add_argument("--savepoint", default="", help="or checkpoint to go on from")
-    runs.add_argument("rest", nargs="*")
-    given = parser.parse_args()
+    given, rest = parser.parse_known_args()
+    if rest and given.action != "run":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         if given.action == "up":
             return up(given.folder, given.port, given.task_managers)
         if given.action == "down":
             return down(given.folder)
         if given.action == "run":
-            return run(given.folder, given.parallelism, given.savepoint, given.rest)
+            rest = [word for word in rest if word != "--"]
+            if given.embedded:
+                return run_embedded(given.folder.resolve() / "embedded", given.parallelism or 1, given.savepoint, rest)
+            return run(given.folder, given.parallelism or 2, given.savepoint, rest)
         found = running(given.folder)
         print("Flink is not running" if found is None else json.dumps(found))
         return 0 if found else 1

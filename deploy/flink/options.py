@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
+NAME: Final = "llm-finops"
+"""The name of the job, unless it is given another."""
+
 
 def options(
     job_endpoint: str,
@@ -11,7 +17,7 @@ def options(
     checkpoint_ms: int = 10_000,
     bundle_ms: int = 500,
     savepoint: str = "",
-    name: str = "llm-finops",
+    name: str = NAME,
 ) -> list[str]:
     """For a cluster behind the job server at ``job_endpoint``, with Python workers of the pool at ``worker_pool``.
 
@@ -27,14 +33,31 @@ def options(
     return [*known, f"--savepoint_path={savepoint}"] if savepoint else known
 
 
-def embedded(job_server_jar: str, *, parallelism: int = 1, checkpoint_ms: int = 10_000, bundle_ms: int = 500) -> list[str]:
-    """For a Flink inside the job server of this machine, with workers in the process that submits: needs Java, and no cluster."""
-    return [
+def embedded(
+    job_server_jar: str,
+    *,
+    java: str = "java",
+    jvm: Sequence[str] = (),
+    parallelism: int = 1,
+    checkpoint_ms: int = 10_000,
+    bundle_ms: int = 500,
+    savepoint: str = "",
+    name: str = NAME,
+) -> list[str]:
+    """For a Flink inside the job server of this machine, with workers in the process that submits: needs Java, and no cluster.
+
+    ``jvm`` are options of the job server's ``java``.
+    """
+    known = [
         "--flink_master=[local]",
         f"--flink_job_server_jar={job_server_jar}",
+        f"--job_server_java_launcher={java}",
+        *(f"--job_server_jvm_property={option}" for option in jvm),
         "--environment_type=LOOPBACK",
         *for_flink(parallelism, checkpoint_ms, bundle_ms),
+        f"--job_name={name}",
     ]
+    return [*known, f"--savepoint_path={savepoint}"] if savepoint else known
 
 
 def for_flink(parallelism: int, checkpoint_ms: int, bundle_ms: int) -> list[str]:
