@@ -39,7 +39,8 @@ def test_a_compose_file_is_of_the_specified_form(path: Path) -> None:
 
 def test_what_services_name_is_there() -> None:
     services = _services()
-    assert set(services) == {"kafka", "clickhouse", "jobmanager", "taskmanager", "grafana"}
+    flink = {"jobmanager", "job-server", "job", *(f"{part}-{n}" for part in ("pod", "taskmanager", "workers") for n in (1, 2))}
+    assert set(services) == {"kafka", "clickhouse", "grafana"} | flink
     volumes = yaml.safe_load(LOCAL.read_text())["volumes"]
     for service in services.values():
         assert set(service.get("depends_on", ())) <= set(services)
@@ -72,6 +73,6 @@ def test_only_this_machine_gets_in_and_no_password_is_in_the_file() -> None:
     assert max(Counter(port.split(":")[1] for port in ports).values()) == 1
     settings = [setting for service in services.values() for setting in service.get("environment", {}).items()]
     secrets = [(name, value) for name, value in settings if "PASSWORD" in name]
-    assert len(secrets) == 4
+    assert len(secrets) == 7
     for name, value in secrets:
         assert re.fullmatch(r"\$\{\w+:\?[\w' ]+\}", value), name
