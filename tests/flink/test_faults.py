@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -64,7 +65,12 @@ def busy(cluster: Cluster) -> str:
     raise AssertionError("no task manager works")
 
 
-def test_a_killed_task_manager_and_a_savepoint_change_nothing(
+def restored(cluster: Cluster, job: str) -> int:
+    """How often a job went on from a checkpoint."""
+    return int(cluster.rest(f"/jobs/{job}/checkpoints")["counts"]["restored"])
+
+
+def test_a_killed_task_manager_a_killed_worker_and_a_savepoint_change_nothing(
     kafka: Broker, flink_libs: Path, tmp_path: Path
 ) -> None:
     settings = GenerateSettings(
@@ -101,7 +107,11 @@ def test_a_killed_task_manager_and_a_savepoint_change_nothing(
         calls_by_then = sum(record.kind == "call" for record in records[:tenth])
         wait(lambda: minutes_hold(server) == calls_by_then)
         produce(records[tenth : 2 * third])
-        wait(lambda: written(server) > third + third // 2 and cluster.jobs()[first.job] == "RUNNING")
+        wait(lambda: written(server) > tenth)
+        before = restored(cluster, first.job)
+        os.kill(cluster.workers()[0], signal.SIGKILL)  # the Python of one task manager, in the middle of its work
+        wait(lambda: restored(cluster, first.job) > before and cluster.works(first.job))
+        wait(lambda: written(server) > third + third // 2)
         savepoint = cluster.stop_with_savepoint(first.job)
         produce(records[2 * third :])
         second = Submitted(cluster, kafka, topic, server, savepoint)
