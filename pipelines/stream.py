@@ -3,8 +3,10 @@ watched."""
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
@@ -46,7 +48,8 @@ def stream(job: Job, stop: Callable[[], bool], say: Callable[[str], None]) -> Co
         publish_book(store, job.books)
         if mended := repair(store):
             say(f"{mended:,} minutes recomputed that an earlier job had left")
-        result = streaming(job).run()
+        with ctrl_c_kept():
+            result = streaming(job).run()
         say(f"{job.named}: submitted to {job.runner}; Ctrl-C cancels the job")
         while not PipelineState.is_terminal(result.state):
             if stop():
@@ -57,6 +60,17 @@ def stream(job: Job, stop: Callable[[], bool], say: Callable[[str], None]) -> Co
             raise SourceError(f"{job.named}: the job failed; its runner says why")
         row.ended("stopped", began)
     return row.counts(retention=tuple(changed))
+
+
+@contextmanager
+def ctrl_c_kept() -> Iterator[None]:
+    """Undo what the block does to Ctrl-C: Beam ends a job server that it has started at once, before its job can be cancelled."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)
 
 
 def streaming(job: Job) -> beam.Pipeline:
