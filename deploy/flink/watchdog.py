@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import click
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from deploy.flink.cluster import FOLDER, running, workers_of
@@ -119,13 +120,7 @@ class Figures:
 class Watchdog:
     """One job on one cluster, and what is known of it. ``given`` are the options of ``llm-finops run``."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        limits: Limits,
-        places: Callable[[], Mapping[str, Place]],
-        given: Sequence[str],
-    ) -> None:
+    def __init__(self, cluster: Cluster, limits: Limits, places: Callable[[], Mapping[str, Place]], given: Sequence[str]) -> None:
         self.figures = Figures()
         self._cluster, self._limits, self._places, self._given = cluster, limits, places, given
         self._flink = Rest(cluster.rest)
@@ -289,7 +284,8 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--restarts-per-hour", type=int, default=known.per_hour)
     parser.add_argument("--savepoint-seconds", type=float, default=Cluster.savepoint_s, help="for a silent job to end in order")
     parser.add_argument("--free", help="command that ends workers which hang; those of make flink-up are known")
-    parser.add_argument("--metrics-port", type=int, default=0, help="answer Prometheus there, on the loopback address")
+    parser.add_argument("--metrics-port", type=int, default=0, help="answer Prometheus there")
+    parser.add_argument("--metrics-host", default="127.0.0.1", help="the address to do so on")
     parser.add_argument("rest_of_it", nargs="*", metavar="-- --from … --to …", help="options of llm-finops run")
     return parser
 
@@ -331,7 +327,7 @@ def main() -> int:
         lag = Lag(settings, paths)
         dog = Watchdog(_cluster(given), limits, lag.places, given.rest_of_it)
         if given.metrics_port:
-            start_http_server(given.metrics_port, "127.0.0.1", dog.figures.registry)
+            start_http_server(given.metrics_port, given.metrics_host, dog.figures.registry)
         with Stopping("the job is cancelled") as stopping:
             try:
                 dog.begin()
@@ -343,6 +339,9 @@ def main() -> int:
     except LlmFinopsError as error:
         say(str(error), "failed", "error")
         return int(error.exit_code)
+    except click.ClickException as error:
+        say(error.format_message(), "failed", "error")
+        return int(ExitCode.USAGE)
     except (SourceError, StoreError, RuntimeError, OSError) as error:
         say(str(error), "failed", "error")
         return 1

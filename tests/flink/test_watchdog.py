@@ -130,16 +130,17 @@ def test_options_are_those_of_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "code", "said"),
     [
-        (["--", "--from", "logs/*.jsonl", "--to", "http://store:8123"], "watches topics of one cluster"),
-        (["--", "--from", "kafka://broker:9092/calls", "--to", "chdb://store"], "a store that several processes reach"),
-        (["--rest", "http://localhost:8081", "--", "--from", "kafka://broker:9092/calls", "--to", "http://store:8123"], "--rest and --job-endpoint"),
+        (["--", "--from", "logs/*.jsonl", "--to", "http://store:8123"], 3, "watches topics of one cluster"),
+        (["--", "--from", "kafka://broker:9092/calls", "--to", "chdb://store"], 3, "a store that several processes reach"),
+        (["--rest", "http://localhost:8081", "--", "--from", "kafka://broker:9092/calls", "--to", "http://store:8123"], 3, "--rest and --job-endpoint"),
+        (["--", "--form", "kafka://broker:9092/calls"], 2, "No such option"),
     ],
 )
-def test_what_it_cannot_watch_is_one_line(words: list[str], said: str, tmp_path: Path) -> None:
+def test_what_it_cannot_watch_is_one_line(words: list[str], code: int, said: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "deploy.flink.watchdog", "--folder", str(tmp_path), *words]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    assert done.returncode == 3
+    assert done.returncode == code
     assert said in done.stderr
     assert "Traceback" not in done.stderr
