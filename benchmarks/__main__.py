@@ -16,15 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import HEADER, Figure
+from benchmarks.flink import task_managers
 from benchmarks.kafka import kafka_topics
 from benchmarks.loops import bare_loop, check_counters, litellm_loop
 from benchmarks.serve import serve_load
+from deploy.flink.cluster import install as install_flink
 from deploy.local.kafka import Missing, install
 from sources.generate import GenerateSettings, generate, write
 
 AGENT_RECORDS = 15_000
 SINGLES = 4000
 PASSES = 3
+ONLY_IF_ASKED = ("flink",)
+"""Parts that take some minutes, and measure what most installations do not have."""
 
 
 def shared() -> Path | None:
@@ -159,6 +163,16 @@ def topics(folder: Path) -> Iterator[Figure]:
     yield from kafka_topics(folder, pipeline)
 
 
+def flink(folder: Path) -> Iterator[Figure]:
+    try:
+        install()
+        install_flink()
+    except Missing as missing:
+        print(f"# flink: skipped: {missing}", file=sys.stderr)
+        return
+    yield from task_managers(folder)
+
+
 def scaling(folder: Path, sizes: Sequence[int]) -> Iterator[Figure]:
     """Time and peak memory from 10⁴ calls on; each size against the one before. Workers as a run takes them by itself."""
     before: dict[str, Any] | None = None
@@ -193,6 +207,7 @@ def main() -> int:
         "second_core": second_core,
         "serve": serve_load,
         "kafka": topics,
+        "flink": flink,
         "scaling": lambda folder: scaling(folder, [10**power for power in range(4, arguments.calls + 1)]),
     }
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
@@ -203,7 +218,7 @@ def main() -> int:
     print(HEADER)
     with tempfile.TemporaryDirectory(prefix="llm-finops-bench-") as folder:
         for name, part in parts.items():
-            if arguments.only in (None, name):
+            if arguments.only == name or (arguments.only is None and name not in ONLY_IF_ASKED):
                 for figure in part(Path(folder)):
                     print(figure.line(), flush=True)
                     missed += figure.reached == "MISSED"

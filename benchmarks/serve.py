@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import quantiles
@@ -34,6 +35,8 @@ RATE: Final = 1000
 STEP_S: Final = 2
 SECONDS: Final = 60
 HISTORY: Final = 20_000
+
+OURS: Final = (sys.executable, "-c", "from pipelines.cli import main; main()")
 
 _SUMS: Final = "sum(calls) AS n, sum(input_fresh) AS tokens, sum(cost) AS usd"
 PANELS: Final = (
@@ -69,15 +72,27 @@ class _Seen:
     fell: int = 0
 
 
-def serve_load(folder: Path) -> Iterator[Figure]:
-    """Latency of dashboards and the rate of a writer, at once; every row is counted at the end."""
-    logs = folder / "serve-logs"
-    write(GenerateSettings(seed=9, calls=HISTORY, hours=24), logs)
+@dataclass(frozen=True)
+class Served:
+    """A ``llm-finops serve`` over a store of its own: its process, port and password of the reader; that of the writer is set."""
+
+    pid: int
+    port: int
+    to: str
+    reader: str
+
+    @property
+    def writer(self) -> str:
+        return f"http://worker@127.0.0.1:{self.port}"
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[Served]:
+    """Serve an embedded store in ``folder`` while the block runs."""
     passwords = {"BENCH_READER": secrets.token_hex(8), "BENCH_WRITER": secrets.token_hex(8)}
     (folder / "serve.toml").write_text(_CONFIG, encoding="utf-8")
-    ours = [sys.executable, "-c", "from pipelines.cli import main; main()"]
     to = f"chdb://{folder / 'serve-store'}"
-    command = [*ours, "serve", "--to", to, "--port", "0", "--config", str(folder / "serve.toml")]
+    command = [*OURS, "serve", "--to", to, "--port", "0", "--config", str(folder / "serve.toml")]
     with subprocess.Popen(command, env={**os.environ, **passwords}, stderr=subprocess.PIPE, text=True) as server:
         try:
             assert server.stderr
@@ -85,13 +100,20 @@ def serve_load(folder: Path) -> Iterator[Figure]:
             if found is None:
                 raise SystemExit(f"serve did not start: {line}")
             threading.Thread(target=server.stderr.read, daemon=True).start()
-            run = [*ours, "run", "--quiet", "--from", str(logs / "calls-*"), "--to", to]
-            subprocess.run(run, check=True, capture_output=True)
             os.environ[PASSWORD_VARIABLE] = passwords["BENCH_WRITER"]
-            store = connect(StoreAddress.parse(f"http://worker@127.0.0.1:{found[1]}"))
-            yield from _measure(store, int(found[1]), passwords["BENCH_READER"])
+            yield Served(server.pid, int(found[1]), to, passwords["BENCH_READER"])
         finally:
             server.terminate()
+
+
+def serve_load(folder: Path) -> Iterator[Figure]:
+    """Latency of dashboards and the rate of a writer, at once; every row is counted at the end."""
+    logs = folder / "serve-logs"
+    write(GenerateSettings(seed=9, calls=HISTORY, hours=24), logs)
+    with served(folder) as server:
+        run = [*OURS, "run", "--quiet", "--from", str(logs / "calls-*"), "--to", server.to]
+        subprocess.run(run, check=True, capture_output=True)
+        yield from _measure(connect(StoreAddress.parse(server.writer)), server.port, server.reader)
 
 
 def _measure(store: Store, port: int, password: str) -> Iterator[Figure]:
