@@ -85,9 +85,12 @@ class Lag:
         if self._store.address.embedded:
             raise InputError("workers of Flink need a store that several processes reach: --to http://host:8123")
         self._topics = Topics(kafka_settings(settings, addresses[0]))
+        self._starts: dict[bytes, int] = {}
 
     def places(self) -> dict[str, Place]:
         """Every partition by its name in the store.
+
+        One that the ledger does not have yet begins where a job begins with it that is submitted when it is first seen here.
 
         Raises:
             sources.files.SourceError: the broker does not answer or refuses.
@@ -96,11 +99,11 @@ class Lag:
         logs = self._topics.logs()
         store = self._store.open()
         ends = {} if stored_version(store) is None else reached(segment_ends(store, [log.segment for log in logs]))
-        new = [log for log in logs if log.segment not in ends]
-        read = {log.topic for log in logs} - {log.topic for log in new}
+        read = {log.topic for log in logs if log.segment in ends}
+        new = [log for log in logs if log.segment not in self._starts]
         never = [log for log in new if log.topic not in read]
-        starts = {log.segment: log.first for log in new} | (self._topics.at_start(never) if never else {})
-        at = starts | ends
+        self._starts |= {log.segment: log.first for log in new} | (self._topics.at_start(never) if never else {})
+        at = self._starts | ends
         return {log.source: Place(at[log.segment], max(0, log.end - at[log.segment])) for log in logs}
 
 

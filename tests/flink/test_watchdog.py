@@ -17,15 +17,16 @@ import pytest
 from kafka import KafkaProducer
 
 from deploy.flink.cluster import Cluster
-from deploy.flink.watchdog import settings_of
+from deploy.flink.silence import Place
+from deploy.flink.watchdog import Lag, settings_of
 from deploy.local.kafka import Broker, free_ports
 from pipelines.errors import SettingsError
-from sinks.clickhouse import PASSWORD_VARIABLE
+from sinks.clickhouse import PASSWORD_VARIABLE, StoreError
 from sources.generate import GenerateSettings, Record, generate
 from tests.following import minutes_hold, truth, wait, written
-from tests.kafka.topics import new_topic
+from tests.kafka.topics import delete_before, new_topic, write
 from tests.looking import look
-from tests.sinks.front.conftest import PASSWORDS, served
+from tests.sinks.front.conftest import MAIN, PASSWORDS, served
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -118,6 +119,35 @@ def test_a_job_whose_workers_hang_is_submitted_anew_and_ends_exact(
     assert found["wrong"] == []
     assert {key: found[key] for key in ("calls", "tokens")} == truth(records)
     assert found["ledger"]["records"] == len(records)
+
+
+def test_lag_is_what_the_ledger_has_not_of_what_the_broker_holds(
+    kafka: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PASSWORD_VARIABLE, PASSWORDS["writer"])
+    topic = new_topic(kafka, partitions=2)
+    zero, one = f"kafka:{topic}/0", f"kafka:{topic}/1"
+    write(kafka, topic, [b"not json"] * 7)
+    with served(tmp_path / "served") as server:
+        words = ["--from", f"kafka://{kafka.address}/{topic}", "--to", f"http://writer@127.0.0.1:{server.port}"]
+        lag = Lag(*settings_of(words))
+        assert lag.places() == {zero: Place(0, 7), one: Place(0, 0)}  # the store has no tables yet
+        newest = Lag(*settings_of([*words, "--kafka-start", "latest"]))
+        assert newest.places() == {zero: Place(7, 0), one: Place(0, 0)}
+        run = [sys.executable, "-c", MAIN, "run", "--quiet", *words]
+        subprocess.run(run, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}, check=True, capture_output=True)
+        assert lag.places() == {zero: Place(7, 0), one: Place(0, 0)}
+        write(kafka, topic, [b"not json"] * 3)
+        write(kafka, topic, [b"not json"] * 2, partition=1)
+        assert lag.places() == {zero: Place(7, 3), one: Place(0, 2)}
+        assert newest.places() == {zero: Place(7, 3), one: Place(0, 2)}  # the end when it was first seen
+        again = Lag(*settings_of([*words, "--kafka-start", "latest"]))
+        assert again.places() == {zero: Place(7, 3), one: Place(0, 2)}  # the first: the other partition of its topic was read
+        delete_before(kafka, topic, 9)
+        assert lag.places() == {zero: Place(7, 3), one: Place(0, 2)}  # that these are lost is still to be written
+        assert server.end() == 0
+        with pytest.raises(StoreError):
+            lag.places()
 
 
 def test_options_are_those_of_a_run(tmp_path: Path) -> None:
