@@ -6,14 +6,17 @@ A check never raises: what goes wrong in it is its finding. Nothing is changed, 
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import os
 import platform
 import shutil
+import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -72,6 +75,8 @@ def examine(settings: Settings, probe_store: StoreProbe) -> list[Finding]:
         ("input", lambda: inputs(settings)),
         ("disk", lambda: disks(settings)),
         ("store", lambda: [store(settings, probe_store)]),
+        ("dead letters", lambda: [dead_letters(settings)]),
+        ("serve", lambda: [serving(settings, os.environ)]),
     ]
     findings: list[Finding] = []
     for name, check in checks:
@@ -142,7 +147,9 @@ def packages(requirements: Iterable[str], version_of: Callable[[str], str | None
 
 def needed_extras(settings: Settings) -> frozenset[str]:
     """Extras that these settings cannot do without."""
-    return frozenset({"chdb"} if settings.store.to.startswith("chdb://") else ())
+    topics = [*settings.source.from_, settings.dead_letters.kafka]
+    kafka = {"kafka"} if any(one.startswith("kafka://") for one in topics) else set()
+    return frozenset(kafka | ({"chdb"} if settings.store.to.startswith("chdb://") else set()))
 
 
 def installed_version(name: str) -> str | None:
@@ -299,6 +306,53 @@ def store(settings: Settings, probe: StoreProbe) -> Finding:
         return Finding("store", Status.OK, probe(settings))
     except Exception as error:  # drivers raise anything
         return Finding("store", Status.FAIL, one_line(error, 300), "check store.to, the user and the password")
+
+
+def dead_letters(settings: Settings) -> Finding:
+    """The topic that dead letters are sent to is there, and this user may write to it."""
+    if not settings.dead_letters.kafka:
+        fix = "set dead_letters.kafka to have them in a topic, too"
+        return Finding("dead letters", Status.ABSENT, "are written to the store alone", fix)
+    try:
+        from pipelines.jobs import letters_topic  # which imports Beam: only where there are topics
+
+        wanted = letters_topic(settings)
+        assert wanted is not None
+        return Finding("dead letters", Status.OK, replace(wanted, patience_s=min(10, wanted.patience_s)).check())
+    except Exception as error:  # the client raises anything
+        fix = "check dead_letters.kafka and the settings of kafka; see docs/kafka.md"
+        return Finding("dead letters", Status.FAIL, one_line(error, 300), fix)
+
+
+def serving(settings: Settings, environ: Mapping[str, str]) -> Finding:
+    """Whom `llm-finops serve` lets in has a password, and it answers at its port, or the port is free."""
+    wanted = settings.serve
+    if not wanted.users:
+        return Finding("serve", Status.ABSENT, "nobody is named who may log in", "name serve.users; see docs/serve.md")
+    unset = [user.password_env for user in wanted.users if user.password_env and not environ.get(user.password_env)]
+    if unset:
+        return Finding("serve", Status.FAIL, f"no password: {', '.join(unset)} not set", "set what serve.users name")
+    where = f"{wanted.host}:{wanted.port}"
+    with socket.socket(socket.AF_INET6 if ":" in wanted.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((wanted.host, wanted.port))
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            if taken and _pings(where):
+                return Finding("serve", Status.OK, f"answers at {where}")
+            said = "taken by another program" if taken else error.strerror or str(error)
+            return Finding("serve", Status.FAIL, f"{where}: {said}", "choose another serve.host or serve.port")
+    return Finding("serve", Status.OK, f"{where} is free, {len(wanted.users):,} users")
+
+
+def _pings(where: str) -> bool:
+    """Whether something answers there as ClickHouse does."""
+    try:
+        with urllib.request.urlopen(f"http://{where}/ping", timeout=5) as answer:
+            return bool(answer.read(16).strip() == b"Ok.")
+    except OSError:
+        return False
 
 
 def _requirements() -> list[str]:

@@ -29,7 +29,8 @@ EXIT_CODES: Final = {
     ExitCode.CHECK_FAILED: "A check found something: differences in `reconcile`, a failed finding in `doctor`.",
     ExitCode.USAGE: "Wrong usage or configuration; nothing was done.",
     ExitCode.INPUT: "An input is missing, unreadable or not what it claims to be; or an output file cannot be written.",
-    ExitCode.STORE: "The store is unreachable, refuses or is full; run the same command again once it is not.",
+    ExitCode.STORE: "The store (or the topic of dead letters) is unreachable, refuses or is full; run the same command again "
+    "once it is not.",
     ExitCode.DEFECT: "A defect of this software; please report it.",
     ExitCode.INTERRUPTED: "Interrupted (Ctrl-C); run the same command again to go on.",
 }
@@ -79,6 +80,8 @@ _ELSEWHERE: Final = {
     ("sinks", "StoreError"): ExitCode.STORE,
     ("sinks", "StoreUnavailable"): ExitCode.STORE,
     ("sinks", "StoreRefused"): ExitCode.STORE,
+    ("sinks", "OutletError"): ExitCode.STORE,
+    ("sinks", "OutletUnavailable"): ExitCode.STORE,
     ("sinks", "ExportError"): ExitCode.USAGE,
     ("sources", "SourceError"): ExitCode.INPUT,
     ("transforms", "BookError"): ExitCode.USAGE,
@@ -97,8 +100,8 @@ def exit_code(error: BaseException) -> ExitCode:
 
 
 def waiting_helps(error: BaseException) -> bool:
-    """Whether it may pass by itself: a source that does not answer, a store that is away, full or read-only."""
-    return _known(error)[0] == ExitCode.INPUT or _known(error)[2] == "StoreUnavailable"
+    """Whether it may pass by itself: a source or a topic that does not answer, a store that is away, full or read-only."""
+    return _known(error)[0] == ExitCode.INPUT or _known(error)[2] in ("StoreUnavailable", "OutletUnavailable")
 
 
 def one_line(error: BaseException, limit: int = 500) -> str:

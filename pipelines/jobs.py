@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from pipelines.run import Job, Service
 from pipelines.sections import Settings
 from pipelines.stores import retention_of, store_settings
+from sinks.outlet import OutletSettings
 from sources import cloud_logging, kafka, pubsub
 from sources.cloud_logging import LoggingSettings
 from sources.files import FileLimits
 from sources.kafka import KafkaSettings
+from sources.kafka.clients import connected, why
 from sources.pubsub import PubSubSettings
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
@@ -55,6 +58,7 @@ def job_of(settings: Settings, paths: Sequence[Path], again: bool = False, servi
         people=People(settings.privacy.keys),
         wait_s=settings.runner.wait_seconds,
         source=service_settings(settings, service) if service else None,
+        letters=letters_topic(settings),
     )
 
 
@@ -112,6 +116,15 @@ def pubsub_settings(settings: Settings, address: str) -> PubSubSettings:
 
 def _micros(time: datetime | None) -> int | None:
     return int(time.timestamp() * 1_000_000) if time else None
+
+
+def letters_topic(settings: Settings) -> OutletSettings | None:
+    """The topic that dead letters are sent to, if there is one."""
+    if not settings.dead_letters.kafka:
+        return None
+    known = kafka_settings(settings, settings.dead_letters.kafka)
+    (topic,) = known.topics
+    return OutletSettings(str(known), topic, partial(connected, known), partial(why, known), known.patience_s)
 
 
 def kafka_settings(settings: Settings, address: str) -> KafkaSettings:

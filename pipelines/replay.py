@@ -16,6 +16,7 @@ import os
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import groupby
@@ -31,6 +32,7 @@ from schemas.tables import SEGMENTS
 from schemas.telemetry import TALLY
 from sinks.clickhouse import Store
 from sinks.dead_letters import Letter, Record, calls_of, finish_replay, pages, payloads
+from sinks.outlet import Outlet
 from sinks.recompute import recompute
 from sinks.schema import require_current
 from sinks.writer import Writer
@@ -73,8 +75,11 @@ def replay(job: Job, reasons: Sequence[str] = (), dry_run: bool = False, page: i
     Raises:
         sources.files.SourceError: one of ``job.paths`` cannot be read.
         sinks.clickhouse.StoreError: the store refuses, is full, unreachable or has no tables, or another process holds it.
+        sinks.outlet.OutletError: the topic of dead letters refuses, is not there or unreachable.
     """
     refuse_missing(job.store.address)
+    if job.letters is not None and not dry_run:
+        job.letters.check()
     with State(job.store.address, job.work, job.wait_s) as state:
         store = job.store.open()
         require_current(store)
@@ -83,12 +88,13 @@ def replay(job: Job, reasons: Sequence[str] = (), dry_run: bool = False, page: i
         if not dry_run:
             finish_replay(store, state.dirty())
             publish_book(store, job.books)
-        run = _Replay(job, store, state, dry_run)
-        for letters in pages(store, reasons, page):
-            siblings = calls_of(store, letters)
-            for segment, some in groupby(letters, key=lambda letter: letter.record.segment):
-                run.segment(segment, list(some), siblings)
-            run.land()
+        with closing(Outlet(job.letters)) if job.letters else nullcontext() as outlet:
+            run = _Replay(job, store, state, dry_run, outlet)
+            for letters in pages(store, reasons, page):
+                siblings = calls_of(store, letters)
+                for segment, some in groupby(letters, key=lambda letter: letter.record.segment):
+                    run.segment(segment, list(some), siblings)
+                run.land()
         if not dry_run:
             settle(store, state, state.dirty())
     return Replayed(dict(run.letters), len(run.calls), run.spend, len(run.minutes))
@@ -102,6 +108,7 @@ class _Replay:
     store: Store
     state: State
     dry_run: bool
+    outlet: Outlet | None = None
     letters: Tally[tuple[str, str, str]] = field(default_factory=Tally)
     calls: set[bytes] = field(default_factory=set)
     spend: Decimal = Decimal(0)
@@ -210,7 +217,7 @@ class _Replay:
         """Write what is ready: calls and letters, then their minutes, then the receipts that prove both."""
         if not self._ready:
             return
-        calls, receipts = Writer(self.store), Writer(self.store)
+        calls, receipts = Writer(self.store, letters=self.outlet), Writer(self.store)
         for batch in self._ready:
             calls.add(replace(batch, receipts=batch.receipts.slice(0, 0)))
             receipts.add(replace(batch, calls=batch.calls.slice(0, 0), dead_letters=batch.dead_letters.slice(0, 0)))

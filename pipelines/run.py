@@ -41,6 +41,7 @@ from schemas.telemetry import TALLY, Stage
 from sinks.clickhouse import Store, StoreSettings
 from sinks.dead_letters import finish_replay
 from sinks.forget import remember
+from sinks.outlet import OutletSettings
 from sinks.recompute import recompute
 from sinks.retention import DEFAULTS, Changed, Retention, keep
 from sinks.schema import migrate
@@ -76,6 +77,7 @@ class Job:
 
     ``workers``: processes that read, decode, count and price; 0: as many as the input is worth. ``again``: read also what
     was read before. ``call_s``: the longest call to expect. ``wait_s``: how long to wait for another run on the store to end.
+    ``letters``: the topic that dead letters are also sent to.
     """
 
     paths: Sequence[Path]
@@ -98,6 +100,7 @@ class Job:
     retention: Retention = DEFAULTS
     people: People = NOBODY
     source: Service | None = None
+    letters: OutletSettings | None = None
 
     @property
     def named(self) -> str:
@@ -163,6 +166,7 @@ def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Counts:
     Raises:
         sources.files.SourceError: an input is missing or unreadable.
         sinks.clickhouse.StoreError: the store refuses, is full or unreachable, or another run holds it.
+        sinks.outlet.OutletError: the topic of dead letters refuses, is not there or unreachable.
     """
     began = time.monotonic()
     with opened(job) as (job, store, state, changed), feed_of(job) as feed:
@@ -191,6 +195,8 @@ def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Counts:
 def opened(job: Job) -> Iterator[tuple[Job, Store, State | None, list[Changed]]]:
     """The job as it is to be run, its store, brought up to date, its state (none on other runners), and what changed in how
     long rows are kept. Whatever a run that was killed left to be done first is done."""
+    if job.letters is not None:
+        job.letters.check()  # now, not when the first of them is written
     held = State(job.store.address, job.work, job.wait_s) if not job.runner else nullcontext()
     with held as state, answering(job.store.address):
         store = job.store.open()
@@ -255,7 +261,7 @@ def _windowed(job: Job, pieces: Sequence[Piece]) -> Graph:
         minutes = build(
             raw,
             CallsToRows(job.decode, job.count, job.books, job.owners, job.people),
-            RowsToMinutes(job.store, job.early_s, job.lateness_s),
+            RowsToMinutes(job.store, job.early_s, job.lateness_s, job.letters),
         )
         return minutes | "CountMinutes" >> beam.Map(_tally_minute)
 
@@ -307,7 +313,7 @@ def epoch(
             rows = raw | "CallsToRows" >> CallsToRows(job.decode, job.count, job.books, job.owners, job.people)
         else:
             rows = pipeline | "RowsOfWorkers" >> RowsOfWorkers(pool, pieces, READING[keeper])
-        return rows | "RowsToStore" >> RowsToStore(job.store, keeper)
+        return rows | "RowsToStore" >> RowsToStore(job.store, keeper, job.letters)
 
     TOUCHED[keeper], READING[keeper] = keep, Reading(stop)
     try:

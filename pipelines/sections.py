@@ -146,6 +146,12 @@ def _kafka_start(value: str) -> str:
     return value
 
 
+def _topic_address(value: str) -> str:
+    if value and not re.fullmatch(r"kafka://[^/@\s]+/[a-zA-Z0-9._-]{1,249}", value):
+        raise ValueError("not the address of one topic")
+    return value
+
+
 class Kafka(Section):
     """How topics are read: `--from kafka://broker:9092/topic`."""
 
@@ -219,6 +225,14 @@ class PubSub(Section):
     max_bytes: Size = Field(default=ByteSize(256 << 20), ge=1 << 20, le=1 << 36, description="Their size, at most.")
     patience_seconds: Whole = Field(
         default=60, ge=1, le=86_400, description="How long to wait for a service that does not answer; with --follow for ever."
+    )
+
+
+class DeadLetters(Section):
+    """Where dead letters go besides the store."""
+
+    kafka: Annotated[str, AfterValidator(_topic_address), _Allowed("kafka://host:9092/topic")] = Field(
+        default="", description="Topic that they are also sent to. How to connect is said by `[kafka]`."
     )
 
 
@@ -427,6 +441,7 @@ class Settings(Section):
     cloud_logging: CloudLogging = CloudLogging()
     pubsub: PubSub = PubSub()
     store: Store = Store()
+    dead_letters: DeadLetters = DeadLetters()
     decode: Decode = Decode()
     count: Count = Count()
     price: Price = Price()

@@ -81,7 +81,7 @@ def streaming(job: Job) -> beam.Pipeline:
     build(
         raw,
         CallsToRows(job.decode, job.count, job.books, job.owners, job.people),
-        RowsToMinutes(job.store, job.early_s, job.lateness_s),
+        RowsToMinutes(job.store, job.early_s, job.lateness_s, job.letters),
     )
     return pipeline
 

@@ -82,7 +82,7 @@ class RunCollector:
             ("last_progress_timestamp_seconds", "When the run last finished a turn.", watch.turned),
             ("open_minutes", "Minutes that may still grow.", watch.open_minutes),
             ("epoch_seconds", "How long the last epoch took.", watch.epoch_seconds),
-            ("failing", "1 while a source or the store is waited for.", int(bool(watch.failing))),
+            ("failing", "1 while a source, the store or the topic of dead letters is waited for.", int(bool(watch.failing))),
         ):
             if gauge is not None:
                 yield GaugeMetricFamily(f"llm_finops_{name}", doc, value=gauge)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+import orjson
+import pyarrow as pa
 from clickhouse_connect.driver.binding import format_str
 
 from schemas.tables import CALLS, DEAD_LETTERS, RECEIPTS
 from sinks.clickhouse import Store
+from sinks.outlet import Message
 
 KEY: Final = "segment, position, item, record_hash"
 """What identifies an item in ``dead_letters`` and ``receipts``."""
@@ -41,6 +44,26 @@ class Letter(NamedTuple):
     format_guess: str
     error: str
     receipt_reason: str
+
+
+def messages(letters: pa.Table) -> list[Message]:
+    """Rows of ``dead_letters`` as JSON messages for other programs, each keyed by what identifies its item.
+
+    A payload is there only if payloads are kept, scrubbed as in the table, and the topic takes a message that long.
+    """
+    return [_message(row) for row in letters.to_pylist()]
+
+
+def _message(row: dict[str, Any]) -> Message:
+    told = {
+        "id": f"{row['segment'].hex()}-{row['position']}-{row['item']}-{row['record_hash']:016x}",
+        **row,
+        "segment": row["segment"].hex(),
+        "record_hash": f"{row['record_hash']:016x}",  # JSON's numbers are exact in most programs up to 2^53
+    }
+    headers = (("content-type", b"application/json"), ("reason", row["reason"].encode()))
+    smaller = b"" if row["payload"] is None else orjson.dumps({**told, "payload": None})
+    return Message(told["id"].encode(), orjson.dumps(told), headers, smaller)
 
 
 def living(store: Store) -> str:

@@ -20,6 +20,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from schemas.batch import RowBatch
 from schemas.telemetry import TALLY, Stage
 from sinks.clickhouse import Store, StoreSettings
+from sinks.outlet import Outlet, OutletSettings
 from sinks.recompute import recompute
 from sinks.writer import Flushed, Writer
 
@@ -41,20 +42,24 @@ class WriteDoFn(beam.DoFn):  # type: ignore[misc]
 
     A block is inserted in a thread of its own while the next one is collected: the store is waited for only where it is
     slower than the work before it. Blocks are inserted one at a time, in order, also those of a bundle that failed, and a
-    bundle ends when all of its blocks are in.
+    bundle ends when all of its blocks are in. Dead letters of a block are also in the topic ``letters``, if there is one.
     """
 
-    def __init__(self, store: StoreSettings, lateness_s: int) -> None:
+    def __init__(self, store: StoreSettings, lateness_s: int, letters: OutletSettings | None = None) -> None:
         self._settings = store
         self._lateness_s = lateness_s
+        self._outlet = letters
 
     def setup(self) -> None:
         self._stage = Stage("write")
         self._store: Store | None = None
+        self._letters = Outlet(self._outlet) if self._outlet else None
         self._thread = ThreadPoolExecutor(1, "write")
 
     def teardown(self) -> None:
         self._thread.shutdown()
+        if self._letters is not None:
+            self._letters.close()
 
     def start_bundle(self) -> None:
         self._writer = self._new_writer()
@@ -75,7 +80,7 @@ class WriteDoFn(beam.DoFn):  # type: ignore[misc]
     def _new_writer(self) -> Writer:
         s = self._settings
         self._store = self._store or s.open()
-        return Writer(self._store, s.insert_rows, s.insert_bytes, s.insert_seconds)
+        return Writer(self._store, s.insert_rows, s.insert_bytes, s.insert_seconds, self._letters)
 
     def _markers(self, block: Future[tuple[Flushed | None, int]] | None) -> Iterator[tuple[int, tuple[int, int]]]:
         """Wait for a block; the markers of its minutes."""
@@ -180,9 +185,11 @@ class RowsToStore(beam.PTransform):  # type: ignore[misc]
 
     store: StoreSettings
     keeper: str
+    letters: OutletSettings | None = None
 
     def expand(self, batches: beam.PCollection[RowBatch]) -> beam.PCollection[None]:
-        markers = batches | "WriteRows" >> beam.ParDo(WriteDoFn(self.store, 0)).with_output_types(tuple[int, int])
+        write = WriteDoFn(self.store, 0, self.letters)
+        markers = batches | "WriteRows" >> beam.ParDo(write).with_output_types(tuple[int, int])
         return markers | "TouchMinutes" >> beam.ParDo(TouchDoFn(self.keeper)).with_output_types(None)
 
 
@@ -193,11 +200,12 @@ class RowsToMinutes(beam.PTransform):  # type: ignore[misc]
     store: StoreSettings
     early_s: int = 0
     lateness_s: int = 86_400
+    letters: OutletSettings | None = None
 
     def expand(self, batches: beam.PCollection[RowBatch]) -> beam.PCollection[int]:
         return (
             batches
-            | "WriteRows" >> beam.ParDo(WriteDoFn(self.store, self.lateness_s)).with_output_types(tuple[int, int])
+            | "WriteRows" >> beam.ParDo(WriteDoFn(self.store, self.lateness_s, self.letters)).with_output_types(tuple[int, int])
             | "DirtyMinutes" >> MinutesOf(self.early_s, self.lateness_s)
             | "RecomputeMinutes" >> beam.ParDo(RecomputeDoFn(self.store)).with_output_types(int)
         )

@@ -1,8 +1,8 @@
 """Write rows, then say which minutes they touched.
 
-Order of a flush: calls, dead letters, receipts, segment ends. So a receipt proves that its call is in, and a segment's
-end that all its receipts are. A crash between two of them leaves rows that the next read of the same input replaces;
-until then ``reconcile`` shows the gap.
+Order of a flush: calls, dead letters (also to their topic, if there is one), receipts, segment ends. So a receipt proves that its
+call or its dead letter is in, and a segment's end that all its receipts are. A crash between two of them leaves rows that the
+next read of the same input replaces; until then ``reconcile`` shows the gap.
 
 A call whose minute is closed (``sinks.retention``) is not written: it would expire at once, and its minute cannot be made
 anew. Its receipt says so, so that it is not lost in silence.
@@ -23,6 +23,8 @@ import pyarrow.compute as pc
 from schemas.batch import RowBatch
 from schemas.tables import CALLS, DEAD_LETTERS, RECEIPTS, SEGMENTS
 from sinks.clickhouse import INSERT_BYTES, INSERT_ROWS, INSERT_SECONDS, Store
+from sinks.dead_letters import messages
+from sinks.outlet import Outlet
 from sinks.poison import as_letters, insert_calls
 from sinks.retention import floors
 
@@ -51,13 +53,15 @@ class Flushed:
 class Writer:
     """Collects row batches and inserts them in large blocks: a block costs as much as thousands of its rows.
 
-    ``store`` is opened by the caller. Not thread-safe: one writer per worker.
+    ``store`` is opened by the caller, and so is ``letters``, the topic that dead letters are sent to as well. Not thread-safe:
+    one writer per worker.
     """
 
     store: Store
     max_rows: int = INSERT_ROWS
     max_bytes: int = INSERT_BYTES
     max_seconds: float = INSERT_SECONDS
+    letters: Outlet | None = None
     _batches: list[RowBatch] = field(default_factory=list)
     _rows: int = 0
     _bytes: int = 0
@@ -82,6 +86,7 @@ class Writer:
 
         Raises:
             sinks.clickhouse.StoreError: refused, full, or unreachable after all retries; the batches are kept.
+            sinks.outlet.OutletError: the same of the topic of dead letters.
         """
         if not self._batches:
             return None
@@ -99,6 +104,9 @@ class Writer:
             receipts, more = as_letters(calls, receipts, refused)
             dead_letters = pa.concat_tables([dead_letters, more])
         self.store.insert(DEAD_LETTERS.name, dead_letters)
+        if self.letters is not None and dead_letters.num_rows:
+            self.letters.send(messages(dead_letters))
+            self.letters.flush()
         self.store.insert(RECEIPTS.name, receipts)
         self.store.insert(SEGMENTS.name, _joined(batches, lambda b: b.segments, SEGMENTS.arrow))
         touched: set[int] = set().union(*(b.minutes for b in batches))

@@ -65,6 +65,17 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
     return given
 
 
+def connected(settings: KafkaSettings) -> dict[str, Any]:
+    """What a client of others is given; its warnings are heard from now on, so that ``why`` can tell what they mean."""
+    listen()
+    return connection(settings)
+
+
+def why(settings: KafkaSettings, error: Exception) -> str:
+    """What to tell a person of an error of such a client."""
+    return str(error if isinstance(error, SourceError) else explained(error, settings))
+
+
 def refuse_errors(topic: str, code: int) -> None:
     """A topic that is not there has no partitions; any other error is the broker's word."""
     from kafka import errors

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
 import os
+import socket
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 from pipelines import doctor
 from pipelines.doctor import Finding, Status, examine, findings_table, worst
 from pipelines.errors import EXIT_CODES, CheckFailed, ExitCode, InputError, SettingsError, exit_code, fail, one_line
+from pipelines.sections import Serve, ServeUser, Settings
 from pipelines.settings import load
 from pipelines.show import as_json
 from sinks.clickhouse import StoreError
@@ -162,3 +166,46 @@ def test_a_failure_is_one_line_on_standard_error(capsys: pytest.CaptureFixture[s
     assert fail(SettingsError("unknown key a.b")) == 2
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "llm-finops: unknown key a.b\n")
+
+
+def test_what_is_not_configured_is_absent(tmp_path: Path) -> None:
+    findings = examine(load(environ={}, flags={"store.to": f"chdb://{tmp_path}/store"}, folder=tmp_path), lambda _: "asked")
+    assert {only(findings, check).status for check in ("input", "dead letters", "serve")} == {Status.ABSENT}
+
+
+def serves(port: int) -> Settings:
+    user = ServeUser(name="ann", role="reader", password_env="ANNS")
+    return Settings(serve=Serve(port=port, users=(user,)))
+
+
+def test_the_port_of_serve_is_free_or_answers() -> None:
+    environ = {"ANNS": "secret"}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        threading.Thread(target=lambda: taken.accept()[0].close()).start()
+        found = doctor.serving(serves(port), environ)
+        assert (found.status, found.detail) == (Status.FAIL, f"127.0.0.1:{port}: taken by another program")
+    assert doctor.serving(serves(port), environ).status is Status.OK
+    found = doctor.serving(serves(port), {})
+    assert (found.status, found.detail) == (Status.FAIL, "no password: ANNS not set")
+
+    class Pings(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"Ok.\n" if self.path == "/ping" else b"")
+
+        def log_message(self, *_: object) -> None: ...
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Pings) as server:
+        thread = threading.Thread(target=server.handle_request, daemon=True)
+        thread.start()
+        port = server.server_address[1]
+        found = doctor.serving(serves(port), environ)
+        assert (found.status, found.detail) == (Status.OK, f"answers at 127.0.0.1:{port}")
+
+
+def test_an_extra_that_a_topic_needs(tmp_path: Path) -> None:
+    to = {"store.to": "http://host"}
+    for asked in ({"source.from": "kafka://host/calls"}, {"dead_letters.kafka": "kafka://host/dead"}):
+        assert doctor.needed_extras(load(environ={}, flags={**to, **asked}, folder=tmp_path)) == {"kafka"}
