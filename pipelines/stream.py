@@ -33,7 +33,8 @@ _ASK_S: Final = 1.0
 
 
 def stream(job: Job, stop: Callable[[], bool], say: Callable[[str], None]) -> Counts:
-    """Submit the job, and wait until it ends or ``stop`` says so: then it is cancelled.
+    """Submit the job, and wait until it ends or ``stop`` says so: then it is cancelled. In the launcher of a Dataflow template
+    the job is only described, and nothing is waited for.
 
     It goes on where the ledger of the store ends, or, given a savepoint, where that was taken. What a job that was cancelled has
     written without recomputing its minutes is made good first.
@@ -50,6 +51,10 @@ def stream(job: Job, stop: Callable[[], bool], say: Callable[[str], None]) -> Co
             say(f"{mended:,} minutes recomputed that an earlier job had left")
         with ctrl_c_kept():
             result = streaming(job).run()
+        if not getattr(result, "has_job", True):
+            say(f"{job.named}: described for {job.runner}; who launches the template submits it")
+            row.ended("submitted", began)
+            return row.counts(retention=tuple(changed))
         say(f"{job.named}: submitted to {job.runner}; Ctrl-C cancels the job")
         while not PipelineState.is_terminal(result.state):
             if stop():
