@@ -148,8 +148,12 @@ def packages(requirements: Iterable[str], version_of: Callable[[str], str | None
 def needed_extras(settings: Settings) -> frozenset[str]:
     """Extras that these settings cannot do without."""
     topics = [*settings.source.from_, settings.dead_letters.kafka]
-    kafka = {"kafka"} if any(one.startswith("kafka://") for one in topics) else set()
-    return frozenset(kafka | ({"chdb"} if settings.store.to.startswith("chdb://") else set()))
+    asked = {
+        "chdb": settings.store.to.startswith("chdb://"),
+        "kafka": any(one.startswith("kafka://") for one in topics),
+        "dataflow": settings.runner.name == "DataflowRunner",
+    }
+    return frozenset(extra for extra, needed in asked.items() if needed)
 
 
 def installed_version(name: str) -> str | None:

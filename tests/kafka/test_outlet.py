@@ -23,9 +23,14 @@ from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, R
 from deploy.local.kafka import Broker, free_ports
 from pipelines import doctor
 from pipelines.doctor import Status
+from pipelines.errors import ExitCode, exit_code, one_line
 from pipelines.jobs import letters_topic
+from pipelines.run import Job
+from pipelines.run import run as run_job
 from pipelines.sections import DeadLetters, Kafka, Settings
+from sinks.clickhouse import StoreAddress, StoreSettings, connect
 from sinks.outlet import Message, Outlet, OutletError, OutletSettings, OutletUnavailable
+from sinks.reconcile import ledger
 from sources.kafka import PASSWORD_VARIABLE, KafkaSettings
 from sources.kafka.clients import connected, why
 from tests.following import Follower, wait
@@ -237,6 +242,40 @@ def test_a_bounded_run_fails_where_the_broker_is_away(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("runner", ["", "DirectRunner"])
+def test_a_bounded_run_whose_broker_dies_under_it_has_proved_nothing_that_is_not_sent(
+    kafka_libs: Path, address: StoreAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: str
+) -> None:
+    """In epochs, and as one pipeline with windows."""
+    (tmp_path / "calls.jsonl").write_text("\n".join(broken(30)))
+    with Broker(tmp_path / "broker") as broker:
+        topic = new_topic(broker)
+        job = Job([tmp_path / "calls.jsonl"], StoreSettings(address), runner=runner, letters=outlet_of(broker.address, topic, 2))
+        check = OutletSettings.check
+
+        def last_seen(self: OutletSettings) -> str:
+            found = check(self)
+            broker.kill()
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr(OutletSettings, "check", last_seen)
+            with pytest.raises(Exception, match="unreachable") as failed:
+                run_job(job)
+        assert exit_code(failed.value) is ExitCode.STORE
+        assert one_line(failed.value).startswith(f"kafka://{broker.address}/{topic}: unreachable")
+        store = connect(address)
+        for name in ("receipts", "segments"):
+            assert store.rows(f"SELECT count() FROM {store.table(name)}") == [(0,)]
+        broker.start()
+        assert run_job(job).dead_letters == 30
+        keys = {key for key, _, _ in consume(broker, topic)}
+        rows = store.rows(f"SELECT segment, position, item, record_hash FROM {store.table('dead_letters')} FINAL")
+        assert keys == {b"%s-%d-%d-%016x" % (segment.hex().encode(), *rest) for segment, *rest in rows}
+        assert len(keys) == 30
+        assert ledger(store)["dead_letter"] == 30
+
+
 def test_a_message_longer_than_the_topic_takes_goes_without_its_payload(kafka: Broker) -> None:
     topic = new_topic(kafka, max_message_bytes="2000")
     outlet = Outlet(outlet_of(kafka.address, topic))
@@ -343,10 +382,11 @@ def test_a_topic_behind_tls(
     send(outlet, Message(b"k", b"v", (("a", b"b"),)))
     outlet.close()
     assert consume(guarded, topic) == [(b"k", b"v", (("a", b"b"),))]
+    assert doctor.topics(settings, at.kafka).detail == f"{at.kafka}: 1 partitions, 1 messages"
     wrong = Settings(kafka=Kafka(security="SSL", patience_seconds=5, ca=str(tmp_path / "none.pem")), dead_letters=at)
-    found = doctor.dead_letters(wrong)
-    assert found.status is Status.FAIL
-    assert "no such file" in found.detail
+    for found in (doctor.dead_letters(wrong), doctor.topics(wrong, at.kafka)):
+        assert found.status is Status.FAIL
+        assert "no such file" in found.detail
 
 
 def test_a_letter_that_is_dead_for_another_reason_is_sent_again(kafka: Broker, tmp_path: Path) -> None:

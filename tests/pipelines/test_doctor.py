@@ -205,7 +205,14 @@ def test_the_port_of_serve_is_free_or_answers() -> None:
         assert (found.status, found.detail) == (Status.OK, f"answers at 127.0.0.1:{port}")
 
 
-def test_an_extra_that_a_topic_needs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("asked", "extra"),
+    [
+        ({"source.from": "kafka://host/calls"}, "kafka"),
+        ({"dead_letters.kafka": "kafka://host/dead"}, "kafka"),
+        ({"runner.name": "DataflowRunner"}, "dataflow"),
+    ],
+)
+def test_an_extra_that_settings_need(asked: dict[str, str], extra: str, tmp_path: Path) -> None:
     to = {"store.to": "http://host"}
-    for asked in ({"source.from": "kafka://host/calls"}, {"dead_letters.kafka": "kafka://host/dead"}):
-        assert doctor.needed_extras(load(environ={}, flags={**to, **asked}, folder=tmp_path)) == {"kafka"}
+    assert doctor.needed_extras(load(environ={}, flags={**to, **asked}, folder=tmp_path)) == {extra}

@@ -12,6 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import doctor
+from pipelines.doctor import Status
+from pipelines.sections import Settings
+from pipelines.sections import Store as StoreSection
+from pipelines.stores import probe_store
 from sinks.clickhouse import PASSWORD_VARIABLE, Retry, Store, StoreAddress, StoreError, Tls, connect
 from tests.kafka.certificates import Authority
 from tests.sinks.front.conftest import PASSWORDS, Served, served
@@ -100,3 +105,13 @@ def test_others_are_refused_in_one_line(server: Served, tmp_path: Path) -> None:
         through(port, Tls(str(tmp_path / "ca.pem")))
     with pytest.raises(StoreError, match=r"no such file, or it cannot be read; see store\.ca"):
         through(1, Tls(str(tmp_path / "gone.pem")))
+
+
+def test_the_doctor_goes_the_same_way(server: Served, tmp_path: Path) -> None:
+    (tmp_path / "other.pem").write_text(Authority().certificate)
+    with door(server, Authority(), tmp_path) as port:
+        for ca, status, word in (("ca", Status.OK, "ClickHouse"), ("other", Status.FAIL, "no secure connection: ")):
+            asked = StoreSection(to=f"https://writer@localhost:{port}", ca=str(tmp_path / f"{ca}.pem"))
+            found = doctor.store(Settings(store=asked), probe_store)
+            assert found.status is status
+            assert word in found.detail
