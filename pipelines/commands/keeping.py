@@ -43,7 +43,9 @@ def serve(settings: Settings) -> None:
 
 
 @click.command()
-@takes_settings("source", "kafka", "store", "dead_letters", "decode", "count", "price", "owners", "windows", "runner", "retention")
+@takes_settings(
+    "source", "kafka", "store", "dead_letters", "decode", "count", "price", "owners", "windows", "runner", "retention"
+)
 @FORMAT
 def doctor(settings: Settings, fmt: str) -> None:
     """Say what is installed, reachable, configured and missing. Exits 1 if something needed is not right."""

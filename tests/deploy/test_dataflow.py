@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ from pipelines.settings import load
 from pipelines.stream import stream, streaming
 from sinks.clickhouse import PASSWORD_VARIABLE, Store, StoreSettings
 from sources import kafka
+from sources.files import SourceError
 from sources.kafka import KafkaSettings
+from tests.deploy.google import Google, google
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FOLDER = CHECKOUT / "deploy" / "dataflow"
@@ -208,13 +211,21 @@ def test_settings_without_a_value_are_not_given() -> None:
 
 
 @pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Beam's Dataflow client, on a machine without any network and without anybody's credentials."""
+def client(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Beam's Dataflow client, which has nobody's credentials and looks for none."""
     try:
+        from apache_beam.internal.gcp import auth
         from apache_beam.runners.dataflow.internal import apiclient
     except ImportError:
         reason = "needs llm-finops[dataflow]: pip install 'apache-beam[gcp]'"
         pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    monkeypatch.setattr(auth._Credentials, "_credentials_init", True)
+    return apiclient
+
+
+@pytest.fixture
+def offline(client: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The same on a machine without any network."""
 
     def none(*_: object, **__: object) -> Any:
         raise AssertionError("this must do without a network")
@@ -222,7 +233,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(socket, "getaddrinfo", none)
     monkeypatch.setattr(socket, "create_connection", none)
     monkeypatch.setattr("google.auth.default", none)
-    return apiclient
+    return client
 
 
 def translated(monkeypatch: pytest.MonkeyPatch, *more: str) -> Any:
@@ -325,6 +336,74 @@ def test_a_template_is_described_and_not_waited_for(store: Store, monkeypatch: p
     assert counts.state == "submitted"
     assert said == ["kafka://broker:9092/calls: described for DataflowRunner; who launches the template submits it"]
     assert store.rows(f"SELECT state FROM {store.table('runs')} FINAL WHERE run_id = '{counts.run_id}'") == [("submitted",)]
+
+
+ON_GOOGLE = (
+    "--project=project",
+    "--region=europe-west1",
+    "--job_name=llm-finops",
+    "--temp_location=gs://bucket/tmp",
+    "--staging_location=gs://bucket/staging",
+    f"--sdk_container_image={IMAGE}",
+    "--sdk_location=container",
+    "--no_auth",
+)
+
+
+def submitted(there: Google, store: Store, stop: Callable[[], bool], monkeypatch: pytest.MonkeyPatch, *more: str) -> tuple[str, list[str]]:
+    """How a run with the Dataflow runner ended, and what it said, with ``there`` for Google."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", there.url)
+    monkeypatch.setattr("pipelines.stream._ASK_S", 0.01)
+    said: list[str] = []
+    options = (*ON_GOOGLE, f"--dataflow_endpoint={there.url}", *more)
+    source = KafkaSettings(("broker:9092",), ("calls",))
+    job = Job((), StoreSettings(store.address), source=source, runner="DataflowRunner", runner_options=options)
+    try:
+        return stream(job, stop, said.append).state, said
+    finally:
+        assert there.strange == []
+
+
+def test_a_job_is_submitted_watched_and_cancelled(client: Any, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from google.cloud import dataflow_v1beta3 as dataflow
+
+    turns = iter(range(5))
+    with google("JOB_STATE_PENDING", "JOB_STATE_RUNNING") as there:
+        state, said = submitted(there, store, lambda: next(turns, None) is None, monkeypatch)
+    assert state == "stopped"
+    assert said == ["kafka://broker:9092/calls: submitted to DataflowRunner; Ctrl-C cancels the job"]
+    assert there.asked == [dataflow.JobState.JOB_STATE_CANCELLED]
+    (job,) = (dataflow.Job.from_json(json.dumps(one)) for one in there.jobs)
+    assert (job.name, job.type_) == ("llm-finops", dataflow.JobType.JOB_TYPE_STREAMING)
+    (pool,) = job.environment.worker_pools
+    assert pool.sdk_harness_container_images[0].container_image == IMAGE
+    url = str(job.environment.sdk_pipeline_options["options"]["pipelineUrl"])
+    (pipeline,) = (content for name, content in there.objects.items() if name.endswith("pipeline.pb"))
+    assert url.startswith("gs://bucket/staging/")
+    assert there.objects[url.removeprefix("gs://")] == pipeline
+    assert b"RowsToMinutes/WriteRows" in pipeline
+
+
+@pytest.mark.parametrize("end", ["JOB_STATE_DRAINED", "JOB_STATE_CANCELLED", "JOB_STATE_UPDATED"])
+def test_a_job_that_was_ended_elsewhere_ends_the_run(
+    end: str, client: Any, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with google("JOB_STATE_RUNNING", "JOB_STATE_DRAINING", end) as there:
+        assert submitted(there, store, lambda: False, monkeypatch)[0] == "stopped"
+    assert there.asked == []
+
+
+def test_a_job_that_failed_is_an_error(client: Any, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with google("JOB_STATE_RUNNING", "JOB_STATE_FAILED") as there, pytest.raises(SourceError, match="the job failed"):
+        submitted(there, store, lambda: False, monkeypatch)
+
+
+def test_a_launch_leaves_the_job_to_its_launcher(client: Any, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with google() as there:
+        more = "--template_location=gs://bucket/staging/template_launches/1/job_object"
+        assert submitted(there, store, lambda: False, monkeypatch, more)[0] == "submitted"
+    assert there.jobs == []
+    assert json.loads(there.objects["bucket/staging/template_launches/1/job_object"])["name"] == "llm-finops"
 
 
 def test_the_image_has_the_beam_of_the_lock_and_what_it_copies_is_there() -> None:
