@@ -336,8 +336,9 @@ def serving(settings: Settings, environ: Mapping[str, str]) -> Finding:
     unset = [user.password_env for user in wanted.users if user.password_env and not environ.get(user.password_env)]
     if unset:
         return Finding("serve", Status.FAIL, f"no password: {', '.join(unset)} not set", "set what serve.users name")
-    where = f"{wanted.host}:{wanted.port}"
-    with socket.socket(socket.AF_INET6 if ":" in wanted.host else socket.AF_INET) as probe:
+    six = ":" in wanted.host
+    where = f"[{wanted.host}]:{wanted.port}" if six else f"{wanted.host}:{wanted.port}"
+    with socket.socket(socket.AF_INET6 if six else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((wanted.host, wanted.port))

@@ -202,7 +202,10 @@ def test_a_run_that_follows_says_what_it_waits_for(kafka_libs: Path, tmp_path: P
     assert "going on" in said
 
 
-def test_a_broker_that_is_away_is_an_error_after_the_patience_and_then_works_again(kafka_libs: Path, tmp_path: Path) -> None:
+def test_a_broker_that_is_away_is_an_error_after_the_patience_and_then_works_again(
+    kafka_libs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sinks.outlet.SAY_S", 0.5)
     with Broker(tmp_path / "broker") as broker:
         topic = new_topic(broker)
         outlet = Outlet(outlet_of(broker.address, topic, patience_s=2))
@@ -217,8 +220,12 @@ def test_a_broker_that_is_away_is_an_error_after_the_patience_and_then_works_aga
         patient.send([Message(b"during", b"3")])  # the client itself tries again until the broker is there
         again = threading.Timer(1, broker.start)
         again.start()
+        caplog.clear()
         patient.flush()
         again.join()
+        lines = [line for name, _, line in caplog.record_tuples if name == "sinks.outlet"]
+        assert lines
+        assert all(line.startswith(f"kafka://{broker.address}/{topic}: not acknowledged yet; waiting for up to ") for line in lines)
         send(outlet, Message(b"after", b"4"))
         for one in (outlet, patient):
             one.close()
