@@ -20,10 +20,10 @@ from pydantic.fields import FieldInfo
 
 from pipelines.sections import allowed, default_text, fields, types
 
-NAME: Final = "LLM FinOps: call logs of a Kafka topic to priced calls and minutes in ClickHouse"
+NAME: Final = "LLM FinOps: call logs of Kafka or Pub/Sub to priced calls and minutes in ClickHouse"
 DESCRIPTION: Final = (
-    "Reads LLM request/response logs from Kafka topics, re-tokenizes and prices each call, and keeps exact sums by minute, hour"
-    " and day in ClickHouse. Passwords and keys are no parameters: workers take them from Secret Manager."
+    "Reads LLM request/response logs from Kafka or Pub/Sub, re-tokenizes and prices each call, and keeps exact sums by minute,"
+    " hour and day in ClickHouse. Passwords and keys are no parameters: workers take them from Secret Manager."
 )
 
 SETTINGS: Final = (
@@ -81,7 +81,9 @@ OPTIONS: Final[Mapping[str, tuple[str, str, str]]] = {
 
 # What a type does not say by itself.
 _SHAPES: Final = {
-    "source.from": r"^kafka://[^/@\s]+/[a-zA-Z0-9._-]+(,[a-zA-Z0-9._-]+)*$",
+    "source.from": (
+        r"^(kafka://[^/@\s]+/[a-zA-Z0-9._-]+(,[a-zA-Z0-9._-]+)*|pubsub://projects/[^/\s]+/subscriptions/[A-Za-z][A-Za-z0-9._~+%-]+)$"
+    ),
     "store.to": r"^(https?|clickhouses?)://[^/:@\s]+(@[^/:@\s]+)?(:[0-9]+)?(/[A-Za-z_][A-Za-z0-9_]*)?$",
     "dead_letters.kafka": r"^kafka://[^/@\s]+/[a-zA-Z0-9._-]{1,249}$",
     "kafka.start": r"^(earliest|latest|committed|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(Z|[+-][0-9]{2}:[0-9]{2}))$",
@@ -89,7 +91,8 @@ _SHAPES: Final = {
 _SIZE: Final = r"^[0-9]+ ?([kKMGT]i?B?|B)?$"
 _HELP: Final = {
     "dead_letters.kafka": "Topic that dead letters are also sent to: kafka://host:9092/topic. How to connect is said by kafka_…",
-    "source.from": "Topics to read: kafka://host:9092/topic, lists with commas. Workers must reach the brokers.",
+    "source.from": "What to read: topics, as kafka://host:9092/topic (lists with commas; workers must reach the brokers), or a"
+    " subscription, as pubsub://projects/P/subscriptions/S.",
     "store.to": "The ClickHouse server that calls and minutes are written to. The launcher and the workers must reach it.",
 }
 _BEGIN: Final = "<!-- parameters: made by `make docs` -->"

@@ -236,12 +236,12 @@ def offline(client: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return client
 
 
-def translated(monkeypatch: pytest.MonkeyPatch, *more: str) -> Any:
+def translated(monkeypatch: pytest.MonkeyPatch, *more: str, source: str = "kafka://broker:9092/calls") -> Any:
     """The job of a launch as the Dataflow runner translates it: Beam's ``apiclient.Job``."""
-    given = {"source_from": "kafka://broker:9092/calls", "store_to": "https://writer@store:8443", "sdk_container_image": IMAGE}
+    given = {"source_from": source, "store_to": "https://writer@store:8443", "sdk_container_image": IMAGE}
     words = [*(f"--{name}={value}" for name, value in given.items()), *LAUNCHER, "--no_auth", "--dry_run=True", *more]
     settings = launched(words, monkeypatch)
-    job = job_of(settings, [], topics=settings.source.from_[0])
+    job = job_of(settings, [], service=settings.source.from_[0])
     return streaming(job).run().job
 
 
@@ -270,6 +270,23 @@ def test_the_runner_translates_the_job(offline: Any, monkeypatch: pytest.MonkeyP
     assert b"broker:9092" in sent(pipeline)
     assert b"planted-key-of-hashes" in sent(pipeline)  # as the page says
     assert b"planted-secret" not in sent(pipeline)
+
+
+def test_the_service_itself_reads_a_subscription(offline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from apache_beam.portability.api import beam_runner_api_pb2
+
+    pipeline = translated(monkeypatch, source="pubsub://projects/project/subscriptions/calls").proto_pipeline
+    leaves = {one.unique_name: one for one in pipeline.components.transforms.values() if not one.subtransforms}
+    reads = [one for one in leaves.values() if one.spec.urn == "beam:transform:pubsub_read:v1"]
+    assert [one.unique_name for one in reads] == ["ReadMessages/ReadFromPubSub/Read"]
+    asked = beam_runner_api_pb2.PubSubReadPayload.FromString(reads[0].spec.payload)
+    assert (asked.subscription, asked.with_attributes) == ("projects/project/subscriptions/calls", True)
+    golden = [line.rpartition(": ")[0] for line in STEPS.read_text(encoding="utf-8").splitlines()]
+    shared = {name for name in golden if not name.startswith("ReadTopics/")}
+    assert shared <= leaves.keys(), "behind the source the steps are those of topics"
+    others = leaves.keys() - shared - {"ReadMessages/ReadFromPubSub/Read"}
+    assert "ReadMessages/BatchMessages" in others
+    assert all(name.startswith("ReadMessages/") for name in others)
 
 
 def sent(pipeline: Any) -> bytes:
