@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 import click
 
+from pipelines.commands.announcing import terms
 from pipelines.commands.keeping import doctor, forget, migrate, serve
 from pipelines.commands.looking import export, reconcile, summary
 from pipelines.commands.owning import owners
@@ -27,7 +28,7 @@ def cli() -> None:
     """
 
 
-for command in (run, summary, reconcile, export, replay_dead, owners, serve, migrate, forget, doctor, generate, demo):
+for command in (run, summary, reconcile, export, replay_dead, owners, terms, serve, migrate, forget, doctor, generate, demo):
     cli.add_command(command)
 
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Final
 
 from pipelines import lines
+from pipelines.changes import Changes
 from pipelines.errors import one_line, waiting_helps
 from pipelines.feeds import Feed
 from pipelines.live import WATCH
-from pipelines.run import Counts, Job, account, epoch, feed_of, opened, publish_book, settle
+from pipelines.run import Counts, Job, account, epoch, feed_of, opened, settle
 from pipelines.state import State
 from schemas.telemetry import TALLY
 from sinks.clickhouse import Store
@@ -49,25 +51,38 @@ def follow(job: Job, stop: Callable[[], bool], say: Callable[[str], None] | None
     with opened(job) as (job, store, state, changed), account(store, job) as row, feed_of(job) as feed:
         assert state is not None
         TALLY.clear()
-        publish_book(store, job.books)
+        changes = Changes(store, job.files, job.lead_s, job.watch)
         feed.begin(store, state)
-        _follow(job, feed, store, state, stop, say or lines.say)
+        _follow(job, feed, changes, store, state, stop, say or lines.say)
         settle(store, state, state.dirty())
         row.ended("stopped", began)
     return row.counts(retention=tuple(changed))
 
 
-def _follow(job: Job, feed: Feed, store: Store, state: State, stop: Callable[[], bool], say: Callable[[str], None]) -> None:
+def _follow(
+    job: Job,
+    feed: Feed,
+    changes: Changes,
+    store: Store,
+    state: State,
+    stop: Callable[[], bool],
+    say: Callable[[str], None],
+) -> None:
     WATCH.source, WATCH.turned = job.named, time.time()
+    job = _take_up(job, changes)
     settled, failing = time.monotonic(), ""
     while not stop():
         turn = time.monotonic()
         try:
             if failing:
                 feed.begin(store, state)
+            if changes.look():
+                job = _take_up(job, changes)
+                WATCH.terms_changed += 1
+            WATCH.terms_wrong = changes.wrong
             pieces = feed.next(EPOCH_RECORDS)
             touched = epoch(job, store, state, pieces)[1] if pieces else set[int]()
-            behind = _look(feed, touched, job.call_s)
+            behind = _look(feed, touched, job.call_s, bool(pieces))
             if not behind or turn - settled >= job.early_s:
                 settle(store, state, state.dirty())
                 settled = turn
@@ -83,7 +98,7 @@ def _follow(job: Job, feed: Feed, store: Store, state: State, stop: Callable[[],
             failing = WATCH.failing = said
             _wait(turn + RETRY_S, stop)
             continue
-        for line in feed.news():
+        for line in (*changes.news(), *feed.news()):
             say(line)
         if failing:
             say(f"{job.named}: going on")
@@ -95,14 +110,25 @@ def _follow(job: Job, feed: Feed, store: Store, state: State, stop: Callable[[],
             _wait(turn + PAUSE_S, stop)
 
 
-def _look(feed: Feed, touched: Collection[int], call_s: int) -> bool:
-    """Bring ``WATCH`` up to date after an epoch that touched these minutes; whether more waits already.
+def _take_up(job: Job, changes: Changes) -> Job:
+    """The job on the terms that are known, from its next epoch on."""
+    newest = changes.known[-1]
+    WATCH.terms, WATCH.terms_since = newest.fingerprint, newest.since / 1e6
+    return replace(job, terms=changes.timeline)
+
+
+def _look(feed: Feed, touched: Collection[int], call_s: int, wrote: bool) -> bool:
+    """Bring ``WATCH`` up to date after an epoch that touched these minutes, and ``wrote`` rows; whether more waits already.
 
     The watermark is the time of the oldest record still to come, less the longest expected call: logs are written when calls
     end. It never goes back.
     """
     before, now = WATCH.watermark or 0, feed.standing()
     WATCH.parts, WATCH.lag = now.parts, now.lag
+    if not now.lag:
+        WATCH.idle_since = None
+    elif wrote or WATCH.idle_since is None:
+        WATCH.idle_since = time.time()
     WATCH.watermark = max(before, now.expected - call_s if now.expected else 0) or None
     WATCH.late_minutes += sum(minute + 60 <= before for minute in touched)
     _OPEN.update(touched)

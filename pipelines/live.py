@@ -30,6 +30,9 @@ class Watch:
     more, None before the first record; ``open_minutes`` are at or after it and may still grow, ``late_minutes`` were touched
     after it had passed them. ``epoch_seconds``: how long the last epoch took. ``said``: the last line for a person.
     ``turned``: when an epoch last ended well, or there was nothing to read (UTC seconds); ``failing``: what is waited for.
+    ``idle_since``: since when records wait and nothing was written (UTC seconds); None while nothing waits.
+    ``terms``: the newest prices and rules, which hold from the event time ``terms_since`` (UTC seconds; 0: always);
+    ``terms_changed``: how often others were taken up; ``terms_wrong``: why what the files say now is not.
     """
 
     source: str = ""
@@ -42,6 +45,11 @@ class Watch:
     said: str = ""
     turned: float | None = None
     failing: str = ""
+    idle_since: float | None = None
+    terms: str = ""
+    terms_since: float = 0
+    terms_changed: int = 0
+    terms_wrong: str = ""
 
 
 WATCH = Watch()
@@ -118,7 +126,7 @@ class Following(Beside):
             ("read", human_bytes(tally.bytes)),
             ("open minutes", f"{watch.open_minutes:,}"),
             ("last epoch", human_seconds(watch.epoch_seconds)),
-            ("", ""),
+            ("terms", watch.terms[:8] or "-"),
         ]
         for start in range(0, len(cells), 4):
             grid.add_row(*(Text.assemble((f"{name} ", "dim"), (value, "bold")) for name, value in cells[start : start + 4]))

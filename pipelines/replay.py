@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Final
 
 from pipelines.feeds.folders import known_times
-from pipelines.run import Job, knowing, publish_book, settle
+from pipelines.run import Job, knowing, settle
 from pipelines.state import State
 from pipelines.stores import refuse_missing
+from pipelines.terms import publish_books
 from schemas.batch import CallBatch, DeadLetter, Ignored, RawBatch, RowBatch
 from schemas.tables import SEGMENTS
 from schemas.telemetry import TALLY
@@ -87,7 +88,7 @@ def replay(job: Job, reasons: Sequence[str] = (), dry_run: bool = False, page: i
         TALLY.clear()
         if not dry_run:
             finish_replay(store, state.dirty())
-            publish_book(store, job.books)
+            publish_books(store, job.goes_by)
         with closing(Outlet(job.letters)) if job.letters else nullcontext() as outlet:
             run = _Replay(job, store, state, dry_run, outlet)
             for letters in pages(store, reasons, page):
@@ -118,7 +119,7 @@ class _Replay:
     _bytes: int = 0
 
     def __post_init__(self) -> None:
-        self._work = CallWork(self.job.decode, self.job.count, self.job.books, self.job.owners, self.job.people)
+        self._work = CallWork(self.job.decode, self.job.count, self.job.goes_by, self.job.people)
         self._known = known_times(self.store)
         self._files = _Files(self.job, self.store, self._known)
 

@@ -33,10 +33,12 @@ from pipelines.feeds.folders import FoldersFeed
 from pipelines.feeds.messages import MessagesFeed
 from pipelines.feeds.topics import TopicsFeed
 from pipelines.job import RowsOfWorkers, build
+from pipelines.lines import say
 from pipelines.serving import answering
 from pipelines.state import State, segment_ends
+from pipelines.terms import TermsFiles, agree, publish_books, read_content, timeline
 from pipelines.workers import Workers, WorkSettings
-from schemas.tables import PRICE_RUNS, PRICES, RUNS
+from schemas.tables import RUNS
 from schemas.telemetry import TALLY, Stage
 from sinks.clickhouse import Store, StoreSettings
 from sinks.dead_letters import finish_replay
@@ -57,9 +59,9 @@ from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
 from transforms.own import NO_RULES, Rule
 from transforms.people import NOBODY, People, key_mark
-from transforms.price import book_rows, load_book
 from transforms.steps import CallsToRows
-from transforms.work import GC_THRESHOLDS, LIVE_PRICE_RUN
+from transforms.terms import Terms, Timeline
+from transforms.work import GC_THRESHOLDS
 
 WORTH_BYTES: Final = 256 << 20
 MOST_WORKERS: Final = 8
@@ -78,6 +80,9 @@ class Job:
     ``workers``: processes that read, decode, count and price; 0: as many as the input is worth. ``again``: read also what
     was read before. ``call_s``: the longest call to expect. ``wait_s``: how long to wait for another run on the store to end.
     ``letters``: the topic that dead letters are also sent to.
+
+    ``owners`` are what the files ``rules`` say. ``terms`` are those that the store keeps account of; without any, ``books`` and
+    ``owners`` hold for all calls. A run that follows watches their files if ``watch``; ``lead_s``: see ``pipelines.terms``.
     """
 
     paths: Sequence[Path]
@@ -87,6 +92,10 @@ class Job:
     count: CountSettings = field(default_factory=CountSettings)
     books: tuple[Path, ...] = ()
     owners: tuple[Rule, ...] = NO_RULES
+    rules: tuple[Path, ...] = ()
+    watch: bool = True
+    lead_s: float = 30
+    terms: Timeline = ()
     default_time: int | None = None
     early_s: int = 10
     lateness_s: int = 86_400
@@ -107,6 +116,16 @@ class Job:
         """The input, for a person."""
         named = [str(self.source)] if self.source else [str(path) for path in self.paths]
         return ", ".join(named[:3]) + (" …" if len(named) > 3 else "")
+
+    @property
+    def files(self) -> TermsFiles:
+        """Where prices and rules are written."""
+        return TermsFiles(self.books, self.rules)
+
+    @property
+    def goes_by(self) -> Timeline:
+        """Prices and rules, by the event time from which they hold."""
+        return self.terms or (Terms(self.books, self.owners),)
 
     @property
     def reader(self) -> Reader:
@@ -173,7 +192,9 @@ def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Counts:
         pieces, known = feed.waiting(store, None if job.again else state)
         TALLY.clear()
         TALLY.total_bytes = sum(piece.expected for piece in pieces)
-        publish_book(store, job.books)
+        if job.terms:
+            job = agreed(job, store)
+        publish_books(store, job.goes_by)
         alone = isinstance(job.source, LoggingSettings)  # reads are paced by the process that makes them
         workers = 1 if alone else job.workers or _worth(pieces)
         with account(store, job) as row:
@@ -236,18 +257,14 @@ def knowing(job: Job, store: Store, dry_run: bool = False) -> Job:
     known = {mark for (mark,) in store.rows(f"SELECT mark FROM {store.table('marks')} WHERE kind = 'key'")}
     if not dry_run:
         remember(store, "key", {key_mark(key) for _, key in people.keys} - known)
-    return replace(job, people=replace(people, forgotten=forgotten(store)))
+    return replace(job, people=replace(people, forgotten=forgotten(store)), terms=timeline(store))
 
 
-def publish_book(store: Store, books: tuple[Path, ...]) -> None:
-    """Write the compiled price book to ``prices`` once per version, and the live run to ``price_runs``."""
-    book = load_book(books)
-    known = store.rows(f"SELECT count() FROM {store.table('prices')} WHERE book_version = {{v:String}}", {"v": book.book_version})
-    if known[0][0]:
-        return
-    store.insert(PRICES.name, pa.Table.from_pylist(book_rows(book), PRICES.arrow))
-    live = {"price_run": LIVE_PRICE_RUN, "book_version": book.book_version, "active": True}
-    store.insert(PRICE_RUNS.name, pa.Table.from_pylist([live], PRICE_RUNS.arrow))
+def agreed(job: Job, store: Store) -> Job:
+    """The job after the store has taken account of what its files of prices and rules say now."""
+    if changed := agree(store, read_content(job.files), job.lead_s):
+        say(changed)
+    return replace(job, terms=timeline(store))
 
 
 Graph = Callable[[beam.Pipeline], object]
@@ -260,7 +277,7 @@ def _windowed(job: Job, pieces: Sequence[Piece]) -> Graph:
         raw = pipeline | "Read" >> ReadPieces(pieces, job.reader)
         minutes = build(
             raw,
-            CallsToRows(job.decode, job.count, job.books, job.owners, job.people),
+            CallsToRows(job.decode, job.count, job.goes_by, job.people),
             RowsToMinutes(job.store, job.early_s, job.lateness_s, job.letters),
         )
         return minutes | "CountMinutes" >> beam.Map(_tally_minute)
@@ -276,7 +293,7 @@ def _in_epochs(
     A minute is recomputed once an epoch did not touch it, which in logs that are in order of time is soon; the rest at the
     end. Both are proved by the state: a minute is dirty until then.
     """
-    known = WorkSettings(job.reader, job.decode, job.count, job.books, job.owners, job.people)
+    known = WorkSettings(job.reader, job.decode, job.count, job.goes_by, job.people)
     pool = Workers(workers, known, pieces) if workers > 1 else None
     with pool or nullcontext():
         for first, last in epochs(pieces, job.epoch_bytes):
@@ -310,7 +327,7 @@ def epoch(
     def graph(pipeline: beam.Pipeline) -> object:
         if pool is None:
             raw = pipeline | "Read" >> ReadPieces(pieces, job.reader, keeper)
-            rows = raw | "CallsToRows" >> CallsToRows(job.decode, job.count, job.books, job.owners, job.people)
+            rows = raw | "CallsToRows" >> CallsToRows(job.decode, job.count, job.goes_by, job.people)
         else:
             rows = pipeline | "RowsOfWorkers" >> RowsOfWorkers(pool, pieces, READING[keeper])
         return rows | "RowsToStore" >> RowsToStore(job.store, keeper, job.letters)

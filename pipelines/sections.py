@@ -288,6 +288,15 @@ class Owners(Section):
     rules: Files = Field(default=(), description="Files of ownership rules.")
 
 
+class Terms(Section):
+    """When changed prices and ownership rules hold, and how a run that goes on takes them up."""
+
+    watch: bool = Field(default=True, description="A run that follows takes up files of prices and rules that change.")
+    lead_seconds: Whole = Field(
+        default=30, ge=1, le=86_400, description="How far ahead of the clock changed prices and rules hold, at the earliest."
+    )
+
+
 class Windows(Section):
     """When a minute is complete."""
 
@@ -446,6 +455,7 @@ class Settings(Section):
     count: Count = Count()
     price: Price = Price()
     owners: Owners = Owners()
+    terms: Terms = Terms()
     windows: Windows = Windows()
     runner: Runner = Runner()
     metrics: Metrics = Metrics()

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -14,11 +15,13 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
+from pipelines.changes import Changes
 from pipelines.job import build
-from pipelines.run import Counts, Job, account, opened, publish_book
+from pipelines.run import Counts, Job, account, opened
 from pipelines.state import ledger_of, segment_ends
+from pipelines.terms import LOOKS, timeline_of
 from schemas.telemetry import TALLY
-from sinks.clickhouse import StoreSettings
+from sinks.clickhouse import StoreSettings, StoreUnavailable
 from sinks.reconcile import repair
 from sinks.steps import RowsToMinutes
 from sources.files import SourceError
@@ -46,7 +49,8 @@ def stream(job: Job, stop: Callable[[], bool], say: Callable[[str], None]) -> Co
     began = time.monotonic()
     with opened(job) as (job, store, _, changed), account(store, job) as row:
         TALLY.clear()
-        publish_book(store, job.books)
+        changes = Changes(store, job.files, job.lead_s, job.watch)
+        job = replace(job, terms=changes.timeline)
         if mended := repair(store):
             say(f"{mended:,} minutes recomputed that an earlier job had left")
         with ctrl_c_kept():
@@ -60,6 +64,7 @@ def stream(job: Job, stop: Callable[[], bool], say: Callable[[str], None]) -> Co
             if stop():
                 result.cancel()
                 break
+            _look(changes, say)
             time.sleep(_ASK_S)
         if result.state == PipelineState.FAILED:
             raise SourceError(f"{job.named}: the job failed; its runner says why")
@@ -78,6 +83,16 @@ def ctrl_c_kept() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
+def _look(changes: Changes, say: Callable[[str], None]) -> None:
+    """Announce changed prices and rules, once the store is there; workers ask it for them by themselves."""
+    try:
+        changes.look()
+    except StoreUnavailable:
+        return
+    for line in changes.news():
+        say(line)
+
+
 def streaming(job: Job) -> beam.Pipeline:
     """The whole job as one unbounded pipeline. The labels of its steps are part of its checkpoints."""
     options = PipelineOptions(["--streaming", *job.runner_options], save_main_session=False)
@@ -85,7 +100,7 @@ def streaming(job: Job) -> beam.Pipeline:
     raw = pipeline | _reading(job)
     build(
         raw,
-        CallsToRows(job.decode, job.count, job.books, job.owners, job.people),
+        CallsToRows(job.decode, job.count, job.goes_by, job.people, timeline_of(job.store), job.lead_s / LOOKS),
         RowsToMinutes(job.store, job.early_s, job.lateness_s, job.letters),
     )
     return pipeline

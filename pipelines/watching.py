@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from pipelines.errors import OutputError
@@ -26,7 +26,8 @@ from schemas.telemetry import TALLY, Tally
 
 @dataclass(frozen=True)
 class Limits:
-    """When a run that follows is not well: nothing done for ``stalled_s``, or a watermark older than ``behind_s`` seconds."""
+    """When a run that follows is not well: nothing done, or written of what waits, for ``stalled_s`` seconds; or a watermark
+    older than ``behind_s``."""
 
     stalled_s: float = 120
     behind_s: float = 900
@@ -43,6 +44,8 @@ def ailments(watch: Watch, limits: Limits, now: float) -> list[str]:
         found.append(f"failing: {watch.failing}")
     if watch.turned is not None and now - watch.turned > limits.stalled_s:
         found.append(f"stalled: nothing was read or written for {now - watch.turned:.0f} s")
+    elif watch.idle_since is not None and now - watch.idle_since > limits.stalled_s:
+        found.append(f"stalled: records wait, and nothing was written for {now - watch.idle_since:.0f} s")
     if watch.watermark is not None and watch.lag != 0 and now - watch.watermark > limits.behind_s:
         found.append(f"behind: the watermark is {now - watch.watermark:.0f} s old, and more waits")
     return found
@@ -66,12 +69,19 @@ class RunCollector:
             ("ignored", "Items that are rightly no calls.", tally.ignored),
             ("minutes_recomputed", "Minutes that were replaced.", tally.minutes),
             ("late_minutes", "Minutes that were touched after the watermark had passed them.", watch.late_minutes),
+            ("terms_changed", "How often other prices and rules were taken up.", watch.terms_changed),
         ):
             yield CounterMetricFamily(f"llm_finops_{name}", doc, value=value)
         dead = CounterMetricFamily("llm_finops_dead_letters", "Items that could not become a call.", labels=["reason"])
         for reason, count in sorted(tally.reasons.items()):
             dead.add_metric([reason], count)
         yield dead
+        written = CounterMetricFamily("llm_finops_rows_written", "Rows that were inserted.", labels=["table"])
+        for table, rows in sorted(tally.rows.items()):
+            written.add_metric([table], rows)
+        yield written
+        took = tally.stage_ns.get("write", 0) / 1e9
+        yield SummaryMetricFamily("llm_finops_insert_seconds", "How long the store took for a block of rows.", tally.blocks, took)
         stages = CounterMetricFamily("llm_finops_stage_seconds", "Seconds that a stage worked.", labels=["stage"])
         for stage, nanoseconds in sorted(tally.stage_ns.items()):
             stages.add_metric([stage], nanoseconds / 1e9)
@@ -83,6 +93,8 @@ class RunCollector:
             ("open_minutes", "Minutes that may still grow.", watch.open_minutes),
             ("epoch_seconds", "How long the last epoch took.", watch.epoch_seconds),
             ("failing", "1 while a source, the store or the topic of dead letters is waited for.", int(bool(watch.failing))),
+            ("terms_timestamp_seconds", "Event time from which the newest prices and rules hold; 0: always.", watch.terms_since),
+            ("terms_refused", "1 while changed prices and rules are wrong, and not taken up.", int(bool(watch.terms_wrong))),
         ):
             if gauge is not None:
                 yield GaugeMetricFamily(f"llm_finops_{name}", doc, value=gauge)
@@ -104,7 +116,9 @@ def watched(host: str, port: int, limits: Limits, tally: Tally = TALLY, watch: W
                 self._send(200, CONTENT_TYPE_LATEST, generate_latest(registry))
             elif self.path == "/health":
                 ailing = ailments(watch, limits, time.time())
-                body = orjson.dumps({"healthy": not ailing, "why": ailing, "source": watch.source, "lag": watch.lag})
+                said = {"healthy": not ailing, "why": ailing, "source": watch.source, "lag": watch.lag}
+                # No reason to start it anew, which it would refuse with such files.
+                body = orjson.dumps(said | {"warnings": [watch.terms_wrong] if watch.terms_wrong else []})
                 self._send(503 if ailing else 200, "application/json", body + b"\n")
             else:
                 self._send(404, "text/plain", b"/metrics or /health\n")

@@ -29,8 +29,8 @@ from schemas.batch import RowBatch
 from sources.pieces import Piece, Reader
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
-from transforms.own import NO_RULES, Rule
 from transforms.people import NOBODY, People
+from transforms.terms import ALWAYS, Timeline
 from transforms.work import GC_THRESHOLDS, CallWork
 
 _STOP: Final = "stop"
@@ -51,8 +51,7 @@ class WorkSettings:
     reader: Reader
     decode: DecodeSettings
     count: CountSettings
-    books: tuple[Path, ...] = ()
-    owners: tuple[Rule, ...] = NO_RULES
+    terms: Timeline = ALWAYS
     people: People = NOBODY
 
 
@@ -127,7 +126,7 @@ def _start(settings: WorkSettings) -> None:
     threading.Thread(target=_die_with_the_owner, daemon=True).start()
     gc.set_threshold(*GC_THRESHOLDS)
     _settings = settings
-    _work_of_process = CallWork(settings.decode, settings.count, settings.books, settings.owners, settings.people)
+    _work_of_process = CallWork(settings.decode, settings.count, settings.terms, settings.people)
 
 
 def _die_with_the_owner() -> None:

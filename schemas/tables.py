@@ -465,7 +465,7 @@ DAYS: Final = _rollup("days", "day", "Sums of hours by UTC day.")
 PRICES: Final = Table(
     name="prices",
     doc="The price book as it was compiled: one row per entry and leaf.",
-    written_by="run and migrate",
+    written_by="run, and terms announce",
     columns=(
         _label("book_version", "Version of the price book."),
         _label("rate_id", "Entry of the price book."),
@@ -553,6 +553,26 @@ MARKS: Final = Table(
     version="marked_at",
 )
 
+TERMS: Final = Table(
+    name="terms",
+    doc="Own prices and ownership rules, whole, and the event time from which calls go by them. The first ones hold before, too.",
+    written_by="run, and terms announce",
+    columns=(
+        Column("since", "DateTime64(6, 'UTC')", pa.timestamp("us", "UTC"), "Event time from which they hold; 1970: always."),
+        _text("fingerprint", "Hash of the content: the same files have the same one."),
+        _text("content", "Files of own prices by folder, and of ownership rules, as JSON of names and texts."),
+        Column(
+            "announced_at",
+            "DateTime64(6, 'UTC')",
+            None,
+            "When they were announced; of several for one event time the last stands.",
+            default="now64(6)",
+        ),
+    ),
+    order_by="since",
+    version="announced_at",
+)
+
 TABLES: Final = (
     CALLS,
     MINUTES,
@@ -566,4 +586,5 @@ TABLES: Final = (
     RUNS,
     RETENTION,
     MARKS,
+    TERMS,
 )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from schemas.tables import MARKS, RETENTION, TABLES
+from schemas.tables import MARKS, RETENTION, TABLES, TERMS
 from sinks.clickhouse import Store, StoreError
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Version of the tables in ``schemas.tables``. A change there needs a step in ``STEPS`` and a higher version."""
 
 _RECORDED: Final = ("team", "app", "feature", "environment", "cost_center")
@@ -74,7 +74,12 @@ def _retention() -> tuple[str, ...]:
     )
 
 
-STEPS: Final[dict[int, tuple[str, ...]]] = {2: _ownership(), 3: _retention()}
+def _terms() -> tuple[str, ...]:
+    """Version 4: prices and rules are recorded with the event time from which they hold."""
+    return (TERMS.ddl("{database}"),)
+
+
+STEPS: Final[dict[int, tuple[str, ...]]] = {2: _ownership(), 3: _retention(), 4: _terms()}
 """For each version after the first, the statements that lead to it from the one before; ``{database}`` is filled in.
 A new store is created from ``schemas.tables`` at once; a test proves that both ways end in the same columns."""
 

@@ -21,7 +21,7 @@ _OURS: Final = """time_quality format usage_source usage_quality flags counted_w
 VOCABULARY: Final = frozenset(f"{_VENDORS} {_OURS}".split())
 """Columns whose values are words of this software or of vendors: nobody is named there, though a word may be the same."""
 
-OWN: Final = frozenset({"prices", "price_runs", "retention", "marks", "schema_version"})
+OWN: Final = frozenset({"prices", "price_runs", "retention", "marks", "terms", "schema_version"})
 """Tables that hold nothing from any log."""
 
 

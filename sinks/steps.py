@@ -15,10 +15,10 @@ import apache_beam as beam
 from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterProcessingTime, AfterWatermark
 from apache_beam.transforms.window import BoundedWindow, FixedWindows, GlobalWindow, TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
-from apache_beam.utils.windowed_value import WindowedValue
+from apache_beam.utils.windowed_value import PaneInfo, PaneInfoTiming, WindowedValue
 
 from schemas.batch import RowBatch
-from schemas.telemetry import TALLY, Stage
+from schemas.telemetry import TALLY, Stage, count, observe
 from sinks.clickhouse import Store, StoreSettings
 from sinks.outlet import Outlet, OutletSettings
 from sinks.recompute import recompute
@@ -89,6 +89,12 @@ class WriteDoFn(beam.DoFn):  # type: ignore[misc]
             self._stage.took(nanoseconds, flushed.calls)
             TALLY.expire(flushed.expired, flushed.expired_pico)
             TALLY.refuse(flushed.refused, flushed.refused_pico)
+            TALLY.wrote(flushed.rows)
+            count("calls_expired", flushed.expired)
+            count("dead_letters", flushed.refused, of="refused_by_store")
+            for table, rows in flushed.rows.items():
+                count("rows_written", rows, of=table)
+            observe("insert_milliseconds", nanoseconds / 1e6)
             for minute in flushed.minutes:
                 time = marker_time(minute, flushed.transport_time, self._lateness_s)
                 yield time, (minute // 60 % SHARDS, minute)
@@ -112,22 +118,30 @@ class RecomputeDoFn(beam.DoFn):  # type: ignore[misc]
 
     def start_bundle(self) -> None:
         self._dirty: dict[int, tuple[Timestamp, BoundedWindow]] = {}
+        self._late: set[int] = set()
 
     def process(
         self,
         shard: tuple[int, Iterable[int]],
         timestamp: Timestamp = beam.DoFn.TimestampParam,
         window: BoundedWindow = beam.DoFn.WindowParam,
+        pane: PaneInfo = beam.DoFn.PaneInfoParam,
     ) -> None:
-        for minute in shard[1]:
-            self._dirty[minute] = (timestamp, window)
+        minutes = set(shard[1])
+        self._dirty.update(dict.fromkeys(minutes, (timestamp, window)))
+        if pane.timing == PaneInfoTiming.LATE:
+            self._late |= minutes
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         if not self._dirty:
             return
         self._store = self._store or self._settings.open()
+        began = perf_counter_ns()
         with self._stage.work(len(self._dirty)):
             recompute(self._store, self._dirty)
+        observe("recompute_milliseconds", (perf_counter_ns() - began) / 1e6)
+        count("minutes_recomputed", len(self._dirty))
+        count("late_minutes", len(self._late))
         for minute, (timestamp, window) in self._dirty.items():
             yield WindowedValue(minute, timestamp, [window])
 

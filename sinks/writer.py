@@ -11,7 +11,7 @@ anew. Its receipt says so, so that it is not lost in silence.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
@@ -37,7 +37,7 @@ class Flushed:
     """What one flush wrote: the minutes it touched (seconds since 1970), and the oldest transport time among them.
 
     ``expired`` calls were refused because their minutes are closed; ``expired_pico`` is what they cost, in pico-dollars.
-    ``refused`` calls, which cost ``refused_pico``, became dead letters because the store refuses them.
+    ``refused`` calls, which cost ``refused_pico``, became dead letters because the store refuses them. ``rows``: by table.
     """
 
     minutes: list[int]
@@ -47,6 +47,7 @@ class Flushed:
     expired_pico: int = 0
     refused: int = 0
     refused_pico: int = 0
+    rows: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -108,7 +109,8 @@ class Writer:
             self.letters.send(messages(dead_letters))
             self.letters.flush()
         self.store.insert(RECEIPTS.name, receipts)
-        self.store.insert(SEGMENTS.name, _joined(batches, lambda b: b.segments, SEGMENTS.arrow))
+        segments = _joined(batches, lambda b: b.segments, SEGMENTS.arrow)
+        self.store.insert(SEGMENTS.name, segments)
         touched: set[int] = set().union(*(b.minutes for b in batches))
         flushed = Flushed(
             sorted(touched),
@@ -118,6 +120,12 @@ class Writer:
             _pico(expired),
             len(refused),
             _pico(calls.take([one.row for one in refused])) if refused else 0,
+            {
+                CALLS.name: calls.num_rows - len(refused),
+                DEAD_LETTERS.name: dead_letters.num_rows,
+                RECEIPTS.name: receipts.num_rows,
+                SEGMENTS.name: segments.num_rows,
+            },
         )
         self._batches, self._rows, self._bytes = [], 0, 0
         return flushed

@@ -7,39 +7,43 @@ repeated. Decoding, counting and pricing are one step, so that no text of a prom
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
+import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import apache_beam as beam
 
 import schemas.coders  # noqa: F401  (registers the coders of the batches)
 from schemas.batch import RawBatch, RowBatch
-from schemas.telemetry import TALLY, Stage
+from schemas.telemetry import TALLY, Stage, count, observe
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
-from transforms.own import NO_RULES, Rule
 from transforms.people import NOBODY, People
+from transforms.terms import ALWAYS, TermsNow, Timeline
 from transforms.work import CallWork
 
 
 @dataclass(eq=False)
 class CallsToRows(beam.PTransform):  # type: ignore[misc]
-    """Raw batches to priced rows. ``owners``: rules in their order of precedence; ``people``: keys of end users."""
+    """Raw batches to priced rows. ``terms``: prices and rules, by event time; ``people``: keys of end users.
+
+    A job without end asks for them anew (``now``) before a batch, once ``every_s`` seconds have passed.
+    """
 
     decode: DecodeSettings
     count: CountSettings
-    books: tuple[Path, ...] = ()
-    owners: tuple[Rule, ...] = NO_RULES
+    terms: Timeline = ALWAYS
     people: People = NOBODY
+    now: TermsNow | None = None
+    every_s: float = 0
 
     def expand(self, raw: beam.PCollection[RawBatch]) -> beam.PCollection[RowBatch]:
-        step = CallsToRowsDoFn(self.decode, self.count, self.books, self.owners, self.people)
+        step = CallsToRowsDoFn(self.decode, self.count, self.terms, self.people, self.now, self.every_s)
         return raw | "DecodeCountPrice" >> beam.ParDo(step).with_output_types(RowBatch)
 
 
-_Key = tuple[DecodeSettings, CountSettings, tuple[Path, ...], tuple[Rule, ...], People]
+_Key = tuple[DecodeSettings, CountSettings, People]
 _idle: dict[_Key, list[CallWork]] = defaultdict(list)
 _idle_lock = threading.Lock()
 
@@ -48,23 +52,45 @@ class CallsToRowsDoFn(beam.DoFn):  # type: ignore[misc]
     """One worker's ``CallWork``. It outlives the pipeline in its process, so that the next epoch starts with warm caches."""
 
     def __init__(
-        self, decode: DecodeSettings, count: CountSettings, books: tuple[Path, ...], owners: tuple[Rule, ...], people: People
+        self,
+        decode: DecodeSettings,
+        count: CountSettings,
+        terms: Timeline,
+        people: People,
+        now: TermsNow | None = None,
+        every_s: float = 0,
     ) -> None:
-        self._key: _Key = (decode, count, books, owners, people)
+        self._key: _Key = (decode, count, people)
+        self._terms = terms
+        self._now = now
+        self._every_s = every_s
 
     def setup(self) -> None:
         self._stages = {name: Stage(name) for name in ("decode", "count", "price", "rows")}
+        self._asked: float | None = None
         with _idle_lock:
             waiting = _idle[self._key]
             self._work = waiting.pop() if waiting else None
         if self._work is None:
-            self._work = CallWork(*self._key)
+            decode, count, people = self._key
+            self._work = CallWork(decode, count, self._terms, people)
+        self._work.take_up(self._terms)
 
     def process(self, raw: RawBatch) -> Iterator[RowBatch]:
         assert self._work is not None
+        self._ask()
         batch = self._work.rows(raw, self._took)
         tally(batch)
         yield batch
+
+    def _ask(self) -> None:
+        """A failure fails the bundle, which the runner repeats: calls are not priced on terms that may be old."""
+        assert self._work is not None
+        if self._now is not None and (self._asked is None or time.monotonic() - self._asked >= self._every_s):
+            asked = time.monotonic()
+            if self._work.take_up(self._now()):
+                count("terms_changed")
+            self._asked = asked
 
     def teardown(self) -> None:
         if self._work is not None:
@@ -77,12 +103,19 @@ class CallsToRowsDoFn(beam.DoFn):  # type: ignore[misc]
 
 
 def tally(batch: RowBatch) -> None:
-    """Add a finished batch to the progress of this process."""
+    """Add a finished batch to the progress of this process, and to the metrics of its step."""
+    count("records_read", batch.records)
+    count("bytes_read", batch.bytes_read)
+    count("calls", batch.calls.num_rows)
+    count("ignored", batch.ignored)
+    if batch.calls.num_rows:
+        observe("call_age_seconds", time.time() - batch.oldest / 1e6)
     TALLY.records += batch.records
     TALLY.calls += batch.calls.num_rows
     TALLY.bytes += batch.bytes_read
     TALLY.dead += batch.dead_letters.num_rows
     TALLY.ignored += batch.ignored
-    for reason in batch.dead_letters["reason"].to_pylist():
-        TALLY.reasons[reason] += 1
+    for reason, letters in Counter(batch.dead_letters["reason"].to_pylist()).items():
+        TALLY.reasons[reason] += letters
+        count("dead_letters", letters, of=reason)
     TALLY.cost_pico += batch.cost_pico

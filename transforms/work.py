@@ -10,20 +10,22 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import repeat
-from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from schemas.batch import CallBatch, RawBatch, RowBatch
+from schemas.call import Call
 from transforms import rows
 from transforms.count import Counter, CountSettings
 from transforms.count.tokenizers import tokenizer
 from transforms.decode import DecodeSettings, decode_batch
 from transforms.identity import identify, pseudonym
-from transforms.own import NO_RULES, Claims, Rule, headers_of, own
+from transforms.own import Claims, headers_of, own
 from transforms.people import NOBODY, People, anonymise, leave_out
 from transforms.price import Book, load_book, price_batch
+from transforms.terms import ALWAYS, Timeline, which
 
 LIVE_PRICE_RUN = 1
 
@@ -36,29 +38,57 @@ GC_THRESHOLDS: Final = (100_000, 50, 100)
 and looking for those at Python's default pace takes a fifth of the time."""
 
 
-class CallWork:
-    """What is expensive to build is built once: tokenizers, the compiled price book. Not to be shared between threads.
+class _Held(NamedTuple):
+    """Terms, compiled."""
 
-    ``owners`` are the ownership rules in their order of precedence. Without keys of their own, ``people`` are hashed
-    with the key of the texts.
+    book: Book
+    claims: Claims
+
+
+class CallWork:
+    """What is expensive to build is built once: tokenizers, compiled price books. Not to be shared between threads.
+
+    Without keys of their own, ``people`` are hashed with the key of the texts.
     """
 
     def __init__(
         self,
         decode: DecodeSettings,
         count: CountSettings,
-        books: tuple[Path, ...] = (),
-        owners: tuple[Rule, ...] = NO_RULES,
+        terms: Timeline = ALWAYS,
         people: People = NOBODY,
     ) -> None:
         self._people = people if people.keys else replace(people, keys=((0, count.hash_key),))
-        self._decode = replace(decode, headers=headers_of(owners))
+        self._decode = decode
         self._count = count
         for name in ("o200k_base", "cl100k_base"):
             tokenizer(name).count("warm")  # loading a table takes half a second: not in the first batch
         self._counter = Counter(count)
-        self._book = load_book(books)
-        self._claims = Claims(owners)
+        self._terms: Timeline = ()
+        self._held: list[_Held | None] = []
+        self.take_up(terms)
+        self._compiled(len(terms) - 1)  # as a rule those of the first batch
+
+    def take_up(self, terms: Timeline) -> bool:
+        """Go by these terms from now on, what is compiled of them already is kept; whether they are others than before."""
+        if terms == self._terms:
+            return False
+        known = dict(zip(self._terms, self._held, strict=True))
+        self._terms, self._held = terms, [known.get(one) for one in terms]
+        self._headers = [headers_of(one.owners) for one in terms]
+        every = frozenset[str]().union(*self._headers)
+        self._headers_differ = any(some != every for some in self._headers)
+        self._decode = replace(self._decode, headers=every)
+        return True
+
+    def _compiled(self, number: int) -> _Held:
+        held = self._held[number]
+        if held is None:
+            terms = self._terms[number]
+            others = [(one, other) for one, other in zip(self._terms, self._held, strict=True) if other is not None]
+            book = next((other.book for one, other in others if one.books == terms.books), None)
+            held = self._held[number] = _Held(book or load_book(terms.books), Claims(terms.owners))
+        return held
 
     def rows(self, raw: RawBatch, took: Took) -> RowBatch:
         """The rows of a batch of records."""
@@ -81,6 +111,8 @@ class CallWork:
             call.end_user = pseudonym(call.tenant, call.end_user, people.key_at(call.event_time))
         if people.forgotten:
             leave_out(batch, people)
+        if self._headers_differ:
+            self._keep_headers(batch.calls)
         took("decode", len(raw.records), decoded - began)
         took("count", len(batch.calls), clock() - decoded)
         return batch
@@ -89,14 +121,34 @@ class CallWork:
         """The rows of what ``calls`` found."""
         clock = time.perf_counter_ns
         counted = clock()
-        unpriced = own(rows.call_rows(batch.calls), self._claims)
+        parts = self._by_terms(rows.call_rows(batch.calls))
+        owned = [(own(part, held.claims), held.book) for part, held in parts]
         shaped = clock()
-        priced, cost = price_rows(unpriced, self._book)
+        done = [price_rows(part, book) for part, book in owned]
         paid = clock()
-        result = row_batch(batch, priced, cost)
+        priced = pa.concat_batches([part for part, _ in done]) if len(done) > 1 else done[0][0]
+        result = row_batch(batch, priced, sum(cost for _, cost in done))
         took("price", len(batch.calls), paid - shaped)
         took("rows", len(batch.calls), shaped - counted + clock() - paid)
         return result
+
+    def _by_terms(self, unpriced: pa.RecordBatch) -> list[tuple[pa.RecordBatch, _Held]]:
+        """The rows apart by the terms that they go by: as a rule, one part."""
+        if len(self._terms) == 1 or not unpriced.num_rows:
+            return [(unpriced, self._compiled(len(self._terms) - 1))]
+        numbers = which(self._terms, unpriced.column("event_time").cast(pa.int64()).to_numpy())
+        found = np.unique(numbers).tolist()
+        if len(found) == 1:
+            return [(unpriced, self._compiled(found[0]))]
+        return [(unpriced.filter(pa.array(numbers == number)), self._compiled(number)) for number in found]
+
+    def _keep_headers(self, calls: list[Call]) -> None:
+        """Of the headers that some terms name, each call keeps those that its own terms name."""
+        numbers = which(self._terms, np.array([call.event_time for call in calls], np.int64))
+        for call, number in zip(calls, numbers.tolist(), strict=True):
+            if call.headers:
+                named = self._headers[number]
+                call.headers = {name: value for name, value in call.headers.items() if name in named} or None
 
 
 def price_rows(unpriced: pa.RecordBatch, book: Book, price_run: int = LIVE_PRICE_RUN) -> tuple[pa.RecordBatch, int]:

@@ -25,7 +25,7 @@ READING: Final = ("source", "store", "dead_letters", "decode", "count", "price",
 
 
 @click.command(short_help="Read call logs, price each call, land calls and minutes.")
-@takes_settings(*READING, "kafka", "cloud_logging", "pubsub", "windows", "runner", "retention", "metrics", "log")
+@takes_settings(*READING, "terms", "kafka", "cloud_logging", "pubsub", "windows", "runner", "retention", "metrics", "log")
 @FORMAT
 @click.option("--again", is_flag=True, help="Read also what was read before.")
 @click.option("--follow", is_flag=True, help="Go on reading what comes in, until Ctrl-C or SIGTERM.")

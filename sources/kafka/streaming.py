@@ -29,7 +29,7 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, 
 
 import schemas.coders  # noqa: F401  (registers the coders of the batches)
 from schemas.batch import RawBatch
-from schemas.telemetry import Stage
+from schemas.telemetry import Stage, observe
 from sources.files import SourceError
 from sources.kafka.planning import Log, Topics
 from sources.kafka.reading import LAST_READ, read
@@ -286,6 +286,7 @@ class ReadPartitionDoFn(beam.DoFn, RestrictionProvider):  # type: ignore[misc]
                 at = here
             self._left[log.segment] = at.next
             waits = at.next < log.end
+            observe("records_waiting", max(0, log.end - at.next))
             self._advance(watermark, LAST_READ.get(log.segment, 0) / 1e6 if waits else time.time())
             if at.next == reach.stop:
                 return
@@ -306,6 +307,8 @@ class ReadPartitionDoFn(beam.DoFn, RestrictionProvider):  # type: ignore[misc]
         mark = Timestamp.of(seconds - self._call_s)
         if seconds and mark > (watermark.current_watermark() or MIN_TIMESTAMP):
             watermark.set_watermark(mark)
+        if (now := watermark.current_watermark()) is not None and now > MIN_TIMESTAMP:
+            observe("watermark_lag_seconds", time.time() - now.micros / 1e6)
 
 
 def _time_of(batch: RawBatch, call_s: int) -> Timestamp:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import apache_beam as beam
 import pytest
+from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that
 from hypothesis import given
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from deploy.local.kafka import Broker
 from schemas.batch import RawBatch
+from schemas.telemetry import NAMESPACE
 from sources.kafka import source_name
 from sources.kafka.streaming import FOREVER, Place, Reach, ReachCoder, ReachTracker, ReadPartitionDoFn
 from sources.ranges import Ledger, Position
@@ -100,6 +103,7 @@ class _Ledger:
 
 
 _FOUND: list[RawBatch] = []
+_METRICS: dict[str, Any] = {}
 
 
 def _keep(batches: list[RawBatch]) -> None:
@@ -110,9 +114,14 @@ def read_all(broker: Broker, topic: str, end: int, ledger: object = _no_ledger) 
     wanted = settings(broker, topic, batch_records=10)
     (log,) = logs(wanted)
     _FOUND.clear()
-    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        place = pipeline | beam.Create([(log.topic, log.partition, log.segment, False)], reshuffle=False)
-        assert_that(place | beam.ParDo(ToTheEnd(end, wanted, ledger, 120)), _keep)
+    _METRICS.clear()
+    pipeline = beam.Pipeline(runner=FnApiRunner())
+    place = pipeline | beam.Create([(log.topic, log.partition, log.segment, False)], reshuffle=False)
+    assert_that(place | beam.ParDo(ToTheEnd(end, wanted, ledger, 120)), _keep)
+    result = pipeline.run()
+    result.wait_until_finish()
+    found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["distributions"]
+    _METRICS.update({one.key.metric.name: one.committed for one in found})
     return list(_FOUND)
 
 
@@ -126,6 +135,8 @@ def test_a_topic_is_read_in_slices_that_tell_of_each_record_once(kafka: Broker) 
     assert {end.start for end in ends} == {0}  # one row of the ledger, that grows
     assert (ends[-1].end, ends[-1].records, ends[-1].bytes) == (95, 95, sum(map(len, values)))
     assert batches[0].source == source_name(topic, 0)
+    assert _METRICS["records_waiting"].max == 0
+    assert _METRICS["watermark_lag_seconds"].min >= 120, "no call is expected that is older than the longest one"
 
 
 def test_a_job_that_is_submitted_anew_goes_on_where_the_ledger_ends(kafka: Broker) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -16,7 +17,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local.kafka import free_ports
+from pipelines import follow as following
 from pipelines.errors import OutputError
+from pipelines.feeds import Standing
 from pipelines.live import Watch
 from pipelines.watching import Limits, ailments, watched
 from schemas.telemetry import Tally
@@ -37,11 +40,36 @@ NOW = 1_750_000_000.0
         (Watch(turned=NOW, watermark=NOW - 901, lag=5), ["behind: the watermark is 901 s old, and more waits"]),
         (Watch(turned=NOW, watermark=NOW - 901, lag=None), ["behind: the watermark is 901 s old, and more waits"]),
         (Watch(turned=NOW, watermark=NOW - 901, lag=0), []),  # nothing waits: it is the source that is quiet
+        (Watch(turned=NOW, lag=5, idle_since=NOW - 119), []),
+        (Watch(turned=NOW, lag=5, idle_since=NOW - 121), ["stalled: records wait, and nothing was written for 121 s"]),
         (Watch(turned=NOW, failing="kafka://b/t: unreachable"), ["failing: kafka://b/t: unreachable"]),
     ],
 )
 def test_health_is_progress(watch: Watch, wanted: list[str]) -> None:
     assert ailments(watch, Limits(120, 900), NOW) == wanted
+
+
+class Waiting:
+    """A source in which so many records wait."""
+
+    lag = 0
+
+    def standing(self) -> Standing:
+        return Standing("1 partition", self.lag, NOW)
+
+
+def test_what_waits_must_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    feed, ticks, since = Waiting(), itertools.count(), []
+    turns = [(0, True), (5, False), (9, False), (2, True), (2, False)]
+    for feed.lag, wrote in turns:
+        at = NOW + next(ticks)
+        monkeypatch.setattr(following.time, "time", lambda at=at: at)
+        following._look(feed, (), 120, wrote)  # type: ignore[arg-type]
+        since.append(following.WATCH.idle_since)
+    feed.lag = 0
+    following._look(feed, (), 120, False)  # type: ignore[arg-type]
+    assert [*since, following.WATCH.idle_since] == [None, NOW + 1, NOW + 1, NOW + 3, NOW + 3, None]
+    following.WATCH.__init__()  # type: ignore[misc]
 
 
 def ask(port: int, path: str) -> tuple[int, str]:
@@ -62,14 +90,20 @@ def test_metrics_are_the_tally() -> None:
     tally, watch = Tally(), Watch("kafka://b/t", lag=7, watermark=NOW, late_minutes=3)
     with watched("127.0.0.1", 0, Limits(), tally, watch) as port:
         tally.records, tally.calls, tally.bytes, tally.cost_pico, tally.minutes = 10, 8, 900, 2_500_000_000_000, 4
-        tally.reasons["not_json"], tally.stage_ns["decode"] = 2, 1_500_000_000
+        tally.reasons["not_json"], tally.stage_ns["decode"], tally.stage_ns["write"] = 2, 1_500_000_000, 250_000_000
+        tally.wrote({"calls": 8})
         found = metrics(port)
         assert ask(port, "/other")[0] == 404
         status, body = ask(port, "/health")
         assert (status, json.loads(body)["why"][0].partition(":")[0]) == (503, "behind")
         watch.watermark = time.time()
         status, body = ask(port, "/health")
-        assert (status, json.loads(body)) == (200, {"healthy": True, "why": [], "source": "kafka://b/t", "lag": 7})
+        well = {"healthy": True, "why": [], "source": "kafka://b/t", "lag": 7}
+        assert (status, json.loads(body)) == (200, well | {"warnings": []})
+        watch.terms_wrong, watch.terms_since, watch.terms_changed = "owners.toml: wrong", NOW, 2
+        status, body = ask(port, "/health")
+        assert (status, json.loads(body)) == (200, well | {"warnings": ["owners.toml: wrong"]})
+        found = metrics(port)
         watch.watermark = NOW
     for name, value in (
         ("records_read_total", 10),
@@ -80,19 +114,24 @@ def test_metrics_are_the_tally() -> None:
         ("late_minutes_total", 3),
         ("lag_records", 7),
         ("failing", 0),
+        ("terms_changed_total", 2),
+        ("terms_refused", 1),
+        ("terms_timestamp_seconds", NOW),
     ):
         assert found[f"llm_finops_{name}",] == value
     assert found["llm_finops_dead_letters_total", "not_json"] == 2
     assert found["llm_finops_stage_seconds_total", "decode"] == 1.5
+    assert found["llm_finops_rows_written_total", "calls"] == 8
+    assert (found["llm_finops_insert_seconds_count",], found["llm_finops_insert_seconds_sum",]) == (1, 0.25)
 
 
 def test_every_metric_is_on_its_page() -> None:
     page = (CHECKOUT / "docs" / "metrics.md").read_text(encoding="utf-8")
     tally = Tally()
-    tally.reasons["x"], tally.stage_ns["y"] = 1, 1
+    tally.reasons["x"], tally.stage_ns["y"], tally.rows["z"] = 1, 1, 1
     with watched("127.0.0.1", 0, Limits(), tally, Watch(watermark=NOW, turned=NOW)) as port:
         names = {name for name, *_ in metrics(port)}
-    names = {name for name in names if not name.endswith("_created")}
+    names = {name for name in names if not name.endswith(("_created", "_sum"))}
     listed = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `llm_finops_")}
     assert names == listed
 

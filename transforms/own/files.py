@@ -29,15 +29,36 @@ def read_rules(paths: Iterable[Path]) -> tuple[Rule, ...]:
     Raises:
         RulesError: a file cannot be read, or says something that is wrong or ambiguous.
     """
+    return rules_in((str(path), read_text(path)) for path in paths)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file of rules.
+
+    Raises:
+        RulesError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RulesError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise RulesError(f"{path}: not valid TOML: {error}") from None
+
+
+def rules_in(files: Iterable[tuple[str, str]]) -> tuple[Rule, ...]:
+    """The rules of files, given as name and text, in their order of precedence.
+
+    Raises:
+        RulesError: as ``read_rules``.
+    """
     rules: list[Rule] = []
-    for path in paths:
+    for place, text in files:
         try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise RulesError(f"{path}: {error.strerror}") from None
-        except ValueError as error:  # also text that is not UTF-8
-            raise RulesError(f"{path}: not valid TOML: {error}") from None
-        rules += rules_of(data, str(path))
+            data = tomllib.loads(text)
+        except ValueError as error:
+            raise RulesError(f"{place}: not valid TOML: {error}") from None
+        rules += rules_of(data, place)
     return in_order(rules)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from transforms.price.entries import ANY_SCOPE, STANDARD, Entry, NameRule, ProviderBook, Window, read_layer
+from transforms.price.entries import ANY_SCOPE, STANDARD, Entry, Folder, NameRule, ProviderBook, Window, read_layer
 from transforms.price.fields import EPOCH, EVER, FOREVER, BookError, utc
 from transforms.price.names import is_pattern, literal_length, normalise, pattern_regex
 from transforms.price.rates import UNITS
@@ -253,7 +253,7 @@ def _stable(value: Any) -> Any:
     return value
 
 
-def load_book(extra_dirs: Iterable[str | Path] = (), *, built_in: bool = True) -> Book:
+def load_book(extra_dirs: Iterable[str | Folder] = (), *, built_in: bool = True) -> Book:
     """The book of the package, and over it the ``*.toml`` files of each folder of ``extra_dirs``, in order.
 
     An added price replaces, while it holds, the package's prices of the same model, tier and scope, all bands at once;
@@ -261,7 +261,8 @@ def load_book(extra_dirs: Iterable[str | Path] = (), *, built_in: bool = True) -
     names file, entry, field and fix.
     """
     books: dict[str, ProviderBook] = {}
-    folders = [*([BUILT_IN] if built_in else []), *map(Path, extra_dirs)]
+    extra = (Path(folder) if isinstance(folder, str) else folder for folder in extra_dirs)
+    folders: list[Folder] = [*([BUILT_IN] if built_in else []), *extra]
     for layer, folder in enumerate(folders):
         read_layer(folder, layer, books)
     return Book(books)

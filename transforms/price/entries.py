@@ -36,6 +36,12 @@ STANDARD: Final = "standard"
 ANY_SCOPE: Final = "*"
 MAX_WINDOWS: Final = 6
 
+Files = tuple[tuple[str, str], ...]
+"""Name and text of each file of a folder, in order of their names."""
+
+Folder = Path | Files
+"""A folder of price files: where it is, or what it held when it was read."""
+
 _DAY: Final = 86_400_000_000
 _FILE_FIELDS: Final = frozenset(
     {
@@ -150,17 +156,28 @@ def iso(micros: int) -> str:
     return f"{utc(micros):%Y-%m-%d}" if micros % _DAY == 0 else f"{utc(micros):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def read_layer(folder: Path, layer: int, books: dict[str, ProviderBook]) -> None:
-    """Add every ``*.toml`` file of ``folder`` to ``books``. Raises ``BookError``."""
-    files = sorted(folder.glob("*.toml"))
-    if not files:
+def read_folder(folder: Path) -> Files:
+    """The ``*.toml`` files of ``folder``. Raises ``BookError``."""
+    paths = sorted(folder.glob("*.toml"))
+    if not paths:
         raise BookError(f"{folder}: no price book: a folder of *.toml files is expected")
-    for path in files:
+    files = []
+    for path in paths:
         try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            files.append((path.name, path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError) as error:
             raise BookError(f"{path.name}: cannot be read as TOML: {error}") from error
-        _read_file(data, path.name, layer, books)
+    return tuple(files)
+
+
+def read_layer(folder: Folder, layer: int, books: dict[str, ProviderBook]) -> None:
+    """Add every file of ``folder`` to ``books``. Raises ``BookError``."""
+    for name, text in read_folder(folder) if isinstance(folder, Path) else folder:
+        try:
+            data = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise BookError(f"{name}: cannot be read as TOML: {error}") from error
+        _read_file(data, name, layer, books)
     for provider, book in books.items():
         book.entries = [
             *(entry for entry in book.entries if entry.layer != layer),
