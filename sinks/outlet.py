@@ -27,6 +27,7 @@ SAY_S: Final = 10.0
 """How often a line says that a topic is waited for."""
 
 _MAY_NOT: Final = "not allowed: this user may not write to the topic"
+_TOO_LONG: Final = "a message is longer than the topic takes; raise its max.message.bytes"
 _CLOSE_S: Final = 1.0
 _GRACE_S: Final = 5.0  # the client itself gives up after the patience; this is for a client that does not
 
@@ -40,7 +41,7 @@ class OutletUnavailable(OutletError):
 
 
 class Message(NamedTuple):
-    """What is sent. ``smaller`` is sent instead of ``value`` where the topic takes no message that long; empty: nothing is."""
+    """What is sent. ``smaller`` is sent for ``value`` where the topic takes no message about as long; empty: nothing is."""
 
     key: bytes
     value: bytes
@@ -96,7 +97,7 @@ class OutletSettings:
         if isinstance(error, OutletError):
             return error
         if isinstance(error, errors.MessageSizeTooLargeError):
-            return OutletError(f"{self.name}: a message is longer than the topic takes; raise its max.message.bytes")
+            return OutletError(f"{self.name}: {_TOO_LONG}")
         if "AuthorizationFailed" in str(error):  # also where the client wraps it in an error that says nothing
             return OutletError(f"{self.name}: {_MAY_NOT}")
         # Not only errors that the client calls retriable: a broker that lost what it knew of a producer takes a new one.
@@ -114,7 +115,7 @@ class Outlet:
         self._settings = settings
         self._producer: KafkaProducer | None = None
         self._sent: list[tuple[Message, FutureRecordMetadata]] = []
-        self._most = 1 << 62  # a value of so many bytes was refused
+        self._most = 1 << 62  # a longer value may be refused
 
     def send(self, messages: Sequence[Message]) -> None:
         """Hand messages to the producer. They are there only after ``flush``.
@@ -161,8 +162,11 @@ class Outlet:
 
     def _hand_over(self, message: Message) -> FutureRecordMetadata:
         self._producer = self._producer or self._connected()
-        value = message.smaller if message.smaller and len(message.value) >= self._most else message.value
-        return self._producer.send(self._settings.topic, value, message.key, list(message.headers))
+        return self._producer.send(self._settings.topic, self._value(message), message.key, list(message.headers))
+
+    def _value(self, message: Message) -> bytes:
+        """What is sent of a message, by what is known of the topic."""
+        return message.smaller if message.smaller and len(message.value) > self._most else message.value
 
     def _connected(self) -> KafkaProducer:
         from kafka import KafkaProducer
@@ -185,33 +189,32 @@ class Outlet:
         )
 
     def _wait(self) -> None:
+        while refused := self._too_long(self._sent):
+            # One of them is too long, and the producer has failed all that were with it: it takes nothing more after that.
+            self._let_go()
+            longest = refused.pop(max(range(len(refused)), key=lambda at: len(self._value(refused[at]))))
+            if self._too_long([(longest, self._hand_over(longest))]):
+                self._let_go()
+                value = self._value(longest)
+                if value is not longest.value or not longest.smaller:
+                    raise OutletError(f"{self._settings.name}: {_TOO_LONG}")
+                self._most = len(value) // 2  # so that few tries find what the topic takes
+                refused.append(longest)
+            self._sent = [(message, self._hand_over(message)) for message in refused]
+        self._sent = []
+
+    def _too_long(self, sent: Sequence[tuple[Message, FutureRecordMetadata]]) -> list[Message]:
+        """Wait for messages; those that failed because one of them is longer than the topic takes."""
         from kafka import errors
 
         until = time.monotonic() + self._settings.patience_s + _GRACE_S
-        again = []
-        for message, future in self._sent:
+        refused = []
+        for message, future in sent:
             try:
                 self._acknowledged(future, until)
-            except errors.MessageSizeTooLargeError:  # it, or another one: the producer takes nothing more after that
-                again.append(message)
-        if again:
-            self._let_go()
-        for message in again:
-            self._alone(message, until)
-        self._sent = []
-
-    def _alone(self, message: Message, until: float) -> None:
-        """Send a message by itself; what is ``smaller``, if the topic takes none that long."""
-        from kafka import errors
-
-        try:
-            self._acknowledged(self._hand_over(message), until)
-        except errors.MessageSizeTooLargeError:
-            self._let_go()
-            if not message.smaller or len(message.value) >= self._most:
-                raise
-            self._most = len(message.value)
-            self._acknowledged(self._hand_over(message), until)
+            except errors.MessageSizeTooLargeError:
+                refused.append(message)
+        return refused
 
     def _acknowledged(self, future: FutureRecordMetadata, until: float) -> None:
         from kafka import errors

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -302,6 +303,30 @@ def test_a_message_longer_than_the_topic_takes_goes_without_its_payload(kafka: B
         b"e": b"5" * 1000,
         b"g": b"7",
     }
+
+
+def test_many_messages_of_which_some_are_too_long_take_few_tries(kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    topic = new_topic(kafka, max_message_bytes="4000")
+    made: list[object] = []
+    connected_ = Outlet._connected
+    monkeypatch.setattr(Outlet, "_connected", lambda self: made.append(self) or connected_(self))  # type: ignore[func-returns-value]
+    outlet = Outlet(outlet_of(kafka.address, topic))
+    chance = random.Random(4)
+    sizes = [chance.choice([500, 900, chance.randint(5_000, 200_000)]) for _ in range(2000)]
+    some = [Message(b"%d" % n, b"v" * size, (), b"less") for n, size in enumerate(sizes)]
+    send(outlet, *some)
+    outlet.close()
+    found = {key: value for key, value, _ in consume(kafka, topic)}
+    assert found == {b"%d" % n: b"v" * size if size < 1000 else b"less" for n, size in enumerate(sizes)}
+    assert len(made) < 30
+
+
+def test_many_short_messages_do_not_make_one_that_is_too_long(kafka: Broker) -> None:
+    topic = new_topic(kafka, max_message_bytes="2000")
+    outlet = Outlet(outlet_of(kafka.address, topic))
+    send(outlet, *(Message(b"%d" % n, b"v" * 500) for n in range(500)))
+    outlet.close()
+    assert {key for key, _, _ in consume(kafka, topic)} == {b"%d" % n for n in range(500)}
 
 
 def test_a_topic_that_is_not_there_is_not_made(kafka: Broker, tmp_path: Path) -> None:
