@@ -147,13 +147,14 @@ def packages(requirements: Iterable[str], version_of: Callable[[str], str | None
 
 def needed_extras(settings: Settings) -> frozenset[str]:
     """Extras that these settings cannot do without."""
-    topics = [*settings.source.from_, settings.dead_letters.kafka]
-    asked = {
-        "chdb": settings.store.to.startswith("chdb://"),
-        "kafka": any(one.startswith("kafka://") for one in topics),
-        "dataflow": settings.runner.name == "DataflowRunner",
-    }
-    return frozenset(extra for extra, needed in asked.items() if needed)
+    schemes = {"s3://": "s3", "gs://": "gcs", "kafka://": "kafka", "logging://": "gcp", "pubsub://": "gcp"}
+    named = [*settings.source.from_, settings.dead_letters.kafka]
+    asked = {extra for scheme, extra in schemes.items() if any(one.startswith(scheme) for one in named)}
+    if settings.store.to.startswith("chdb://"):
+        asked.add("chdb")
+    if settings.runner.name == "DataflowRunner":
+        asked.add("dataflow")
+    return frozenset(asked)
 
 
 def installed_version(name: str) -> str | None:
@@ -205,9 +206,10 @@ def user_keys(settings: Settings) -> Finding:
 
 
 def inputs(settings: Settings) -> list[Finding]:
-    """Each input names files, and they can be read; or a service, which answers and lets this user read."""
+    """Each input names files, and they can be read; or objects or a service, and who has them lets this user read them."""
     from sources import cloud_logging, kafka, pubsub
     from sources.files import find
+    from sources.objects import is_address as is_object
 
     if not settings.source.from_:
         return [Finding("input", Status.ABSENT, "no input is configured", "set source.from or use --from")]
@@ -219,6 +221,9 @@ def inputs(settings: Settings) -> list[Finding]:
         services = ((kafka, topics), (cloud_logging, logs), (pubsub, subscription))
         if asked := [ask for kind, ask in services if kind.is_address(pattern)]:
             findings.append(asked[0](settings, pattern))
+            continue
+        if is_object(pattern):
+            findings.append(objects(pattern))
             continue
         try:
             files = find([pattern])
@@ -283,6 +288,18 @@ def subscription(settings: Settings, address: str) -> Finding:
         fix = "check the address and the credentials; see docs/google-cloud.md"
         return Finding("input", Status.FAIL, one_line(error, 300), fix)
     return Finding("input", Status.OK, f"{wanted}: is there")
+
+
+def objects(address: str) -> Finding:
+    """The store lets this user list the objects, and read one of them."""
+    from sources.objects import look
+
+    try:
+        count, size, whole = look(address, patience_s=10)
+    except Exception as error:  # the clients raise anything
+        return Finding("input", Status.FAIL, one_line(error, 300), "check the address and the rights; see docs/objects.md")
+    some = "" if whole else "more than "
+    return Finding("input", Status.OK, f"{address}: {some}{count:,} objects, {some}{human_bytes(size)}; the first can be read")
 
 
 def disks(settings: Settings) -> list[Finding]:

@@ -23,9 +23,12 @@ from transforms.own.files import read_rules
 from transforms.people import People
 
 
-def job_of(settings: Settings, paths: Sequence[Path], again: bool = False, service: str = "") -> Job:
-    """The run that the settings describe, over these files or what is at the address of a ``service``; ``again``: also over
-    what was read before.
+def job_of(
+    settings: Settings, paths: Sequence[Path], again: bool = False, service: str = "", objects: Sequence[str] = ()
+) -> Job:
+    """The run that the settings describe, over these files, objects, or what is at the address of a ``service``.
+
+    ``again``: also over what was read before.
 
     Raises:
         sources.files.SourceError: the address is not one.
@@ -62,6 +65,8 @@ def job_of(settings: Settings, paths: Sequence[Path], again: bool = False, servi
         wait_s=settings.runner.wait_seconds,
         source=service_settings(settings, service) if service else None,
         letters=letters_topic(settings),
+        objects=tuple(objects),
+        list_s=source.list_seconds,
     )
 
 

@@ -38,6 +38,9 @@ from sinks.recompute import recompute
 from sinks.schema import require_current
 from sinks.writer import Writer
 from sources.files import SourceError, Split, began_as, plan, read_at
+from sources.objects import find as find_objects
+from sources.objects import is_address as is_object
+from sources.objects import plan as plan_objects
 from transforms.decode.batch import record_hash
 from transforms.identity import needs_origin
 from transforms.steps import tally
@@ -71,7 +74,7 @@ class Replayed:
 def replay(job: Job, reasons: Sequence[str] = (), dry_run: bool = False, page: int = 50_000) -> Replayed:
     """Run the living dead letters again, those of ``reasons`` or all.
 
-    Their records are looked for in ``job.paths``, by content; without any, at the paths they were read from.
+    Their records are looked for in ``job.paths`` and ``job.objects``, by content; without any, where they were read from.
 
     Raises:
         sources.files.SourceError: one of ``job.paths`` cannot be read.
@@ -244,7 +247,7 @@ class _Files:
         self._store = store
         self._known = known
         self._planned: dict[str, list[Split]] = {}
-        for split in self._plan(job.paths):
+        for split in self._plan([*map(str, job.paths), *job.objects]):
             self._planned.setdefault(split.path, []).append(split)
 
     def holding(self, segment: bytes, sources: set[str]) -> tuple[list[list[Split]], bool]:
@@ -252,13 +255,13 @@ class _Files:
         whatever it holds now.
         """
         there = False
-        if not self._job.paths:
-            there = any(os.path.exists(source) for source in sources)
+        if not self._job.paths and not self._job.objects:
             for source in sources - self._planned.keys():
                 try:
-                    self._planned[source] = self._plan([Path(source)])
+                    self._planned[source] = self._plan([source])
                 except SourceError:
                     self._planned[source] = []
+            there = any(os.path.exists(source) or self._planned.get(source) for source in sources)
         files = [splits for splits in self._planned.values() if splits and splits[0].segment == segment]
         if not files:
             names, size = {os.path.basename(source) for source in sources}, self._size(segment)
@@ -269,9 +272,11 @@ class _Files:
             ]
         return files, there
 
-    def _plan(self, paths: Sequence[Path]) -> list[Split]:
+    def _plan(self, sources: Sequence[str]) -> list[Split]:
         """The time of the first sight stands, above the one that is configured now."""
-        splits = plan(paths, self._job.limits, self._job.default_time, self._known)
+        limits, default_time = self._job.limits, self._job.default_time
+        splits = plan([Path(one) for one in sources if not is_object(one)], limits, default_time, self._known)
+        splits += plan_objects(find_objects(one for one in sources if is_object(one)), limits, default_time, self._known)
         return [replace(split, default_time=self._known.get(split.segment, split.default_time)) for split in splits]
 
     def _size(self, segment: bytes) -> int:

@@ -31,6 +31,7 @@ from pipelines.feeds import Feed, entries
 from pipelines.feeds.entries import EntriesFeed
 from pipelines.feeds.folders import FoldersFeed
 from pipelines.feeds.messages import MessagesFeed
+from pipelines.feeds.objects import ObjectsFeed
 from pipelines.feeds.topics import TopicsFeed
 from pipelines.job import RowsOfWorkers, build
 from pipelines.lines import say
@@ -73,7 +74,9 @@ Service = KafkaSettings | LoggingSettings | PubSubSettings
 
 @dataclass(frozen=True)
 class Job:
-    """Everything a run needs: ``paths`` of files to read, or another ``source``.
+    """Everything a run needs: ``paths`` of files to read, or ``objects`` of stores, by their addresses, or another ``source``.
+
+    ``list_s``: how often stores are listed, at most, in seconds, while they are followed.
 
     ``runner`` empty: in this process, in epochs of about ``epoch_bytes`` read.
 
@@ -110,11 +113,13 @@ class Job:
     people: People = NOBODY
     source: Service | None = None
     letters: OutletSettings | None = None
+    objects: tuple[str, ...] = ()
+    list_s: float = 60
 
     @property
     def named(self) -> str:
         """The input, for a person."""
-        named = [str(self.source)] if self.source else [str(path) for path in self.paths]
+        named = [str(self.source)] if self.source else [*map(str, self.paths), *self.objects]
         return ", ".join(named[:3]) + (" …" if len(named) > 3 else "")
 
     @property
@@ -203,6 +208,9 @@ def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Counts:
                 _execute(_windowed(job, pieces), job)
             else:
                 left = _in_epochs(job, store, state, pieces, workers, stop)
+                if not left and isinstance(feed, ObjectsFeed) and (again := feed.replaced(store, state)):
+                    TALLY.total_bytes += sum(piece.expected for piece in again)
+                    left = _in_epochs(job, store, state, again, 1, stop)
             row.ended("stopped" if left else "done", began)
     return row.counts(
         known_files=known,
@@ -236,6 +244,8 @@ def feed_of(job: Job) -> Feed:
         return EntriesFeed(job.source)
     if isinstance(job.source, PubSubSettings):
         return MessagesFeed(job.source)
+    if job.objects:
+        return ObjectsFeed(job.objects, job.limits, job.default_time, job.list_s)
     return FoldersFeed([str(path) for path in job.paths], job.limits, job.default_time)
 
 

@@ -118,7 +118,11 @@ class Section(BaseModel):
 class Source(Section):
     """Where calls are read from."""
 
-    from_: Texts = Field(default=(), alias="from", description="Files, folders and globs to read; or one of kafka://, logging://, pubsub://.")
+    from_: Texts = Field(
+        default=(),
+        alias="from",
+        description="Files, folders and globs to read, of s3://bucket and gs://bucket too; or one of kafka://, logging://, pubsub://.",
+    )
     default_time: Time | None = Field(
         default=None, description="Time of calls that carry none; without it the time of their file at first sight."
     )
@@ -130,6 +134,9 @@ class Source(Section):
     )
     split_bytes: Size = Field(
         default=ByteSize(64 << 20), ge=1 << 16, le=1 << 40, description="A plain file is read in parts of this size."
+    )
+    list_seconds: Whole = Field(
+        default=60, ge=1, le=86_400, description="How often a store of objects is listed with --follow, at most."
     )
     batch_records: Whole = Field(default=1000, ge=1, le=100_000, description="Records that travel together, at most.")
     batch_bytes: Size = Field(

@@ -6,7 +6,8 @@ splits are done. A crash before that last step leaves too many dirty minutes and
 nothing. A minute stops being dirty after it was recomputed.
 
 A split is done if the store's own ledger says so, too, and the file is the one that was read: its path, beginning, size
-and time, or, for a plain file that has grown, the lines before its old end. A partition of a topic is read in order, so of it
+and time, or, for a plain file that has grown, the lines before its old end; an object of a store is if it still is that
+version. A partition of a topic is read in order, so of it
 one position is known, which the ledger must bear out, too.
 """
 
@@ -19,7 +20,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +31,8 @@ import fasteners
 from schemas.batch import SegmentEnd
 from sinks.clickhouse import Store, StoreAddress, StoreError, StoreUnavailable
 from sinks.owner import myself, words
-from sources.files import Split, began_as
+from sources.files import Split, Version, began_as
+from sources.objects import Object
 from sources.pieces import Piece
 from sources.ranges import Position, Range
 
@@ -139,6 +141,31 @@ class State:
                 left.append(rest)
         return left
 
+    def unread(self, objects: Iterable[Object], ends: Ends) -> Iterator[Object]:
+        """Objects of which something is still to be read, or was read of another version only; in their order."""
+        for one in objects:
+            whole = False
+            at = 0
+            for segment, done in self._versions(one.path):
+                if _is_version(done, one.version) and _in_ledger(done, one.path, segment, ends):
+                    whole = whole or done.tail.endswith(_WHOLE)
+                    at = done.stop if done.start <= at < done.stop else at
+            if not whole and not 0 < one.version.size <= at:
+                yield one
+
+    def read_before(self, paths: Iterable[str]) -> set[str]:
+        """Those of these objects' paths of which some version was read."""
+        return {path for path in paths if next(self._versions(path), None)}
+
+    def _versions(self, path: str) -> Iterator[tuple[bytes, _Done]]:
+        with self._threads:
+            rows = self._db.execute(
+                "SELECT segment, start, stop, size, changed, tail FROM done WHERE work = ? AND path = ? ORDER BY start",
+                (self._work, path),
+            ).fetchall()
+        for segment, *row in rows:
+            yield segment, _Done._make(row)
+
     def _standing(self, split: Split, ends: Ends) -> list[_Done]:
         """What was read of a file, as far as it is still true, in order."""
         rows = self._db.execute(
@@ -149,7 +176,7 @@ class State:
 
     def _first_seen_as(self, split: Split, ends: Ends) -> bytes:
         """The segment of a file, which is that of its first read: a short one that grows has another beginning by now."""
-        if split.kind != "text":
+        if split.kind != "text" or split.version is not None:
             return split.segment
         rows = self._db.execute(
             "SELECT segment, start, stop, size FROM done WHERE work = ? AND path = ?", (self._work, split.path)
@@ -216,7 +243,11 @@ class State:
         for split in pieces:
             known = ends.get((split.path, split.segment, split.row)) if isinstance(split, Split) else None
             if isinstance(split, Split) and known is not None:
-                stop, stat = known.end, os.stat(split.path)
+                stop = known.end
+                if split.version is not None:
+                    rows.append((self._work, split.path, split.segment, split.row, stop, *_marks(split)))
+                    continue
+                stat = os.stat(split.path)
                 whole = split.kind == "text" and stop > 0 and _ends_lines(split.path, stop)
                 tail = _tail(split, stop) if whole else b""
                 rows.append((self._work, split.path, split.segment, split.row, stop, stat.st_size, stat.st_mtime_ns, tail))
@@ -342,20 +373,41 @@ def holder(address: StoreAddress) -> str | None:
 
 def _stands(done: _Done, split: Split, ends: Ends) -> bool:
     """Whether what was read is in the store, and still is what the file begins with."""
-    known = ends.get((split.path, split.segment, done.start))
-    if known is None or known.end < done.stop:
+    if not _in_ledger(done, split.path, split.segment, ends):
         return False
+    if split.version is not None:
+        return _is_version(done, split.version)
     stat = os.stat(split.path)
     if (stat.st_size, stat.st_mtime_ns) == (done.size, done.changed):
         return True
     return split.kind == "text" and stat.st_size >= done.stop and done.tail != b"" and _tail(split, done.stop) == done.tail
 
 
+_WHOLE: Final = b" whole"
+
+
+def _marks(split: Split) -> tuple[int, int, bytes]:
+    """Which version of an object was read, and whether by one split: what of an archive is missing no position would tell."""
+    assert split.version is not None
+    return split.version.size, split.version.changed, split.version.tag.encode() + (_WHOLE if split.end is None else b"")
+
+
+def _is_version(done: _Done, version: Version) -> bool:
+    return (done.size, done.changed, done.tail.removesuffix(_WHOLE)) == (version.size, version.changed, version.tag.encode())
+
+
+def _in_ledger(done: _Done, path: str, segment: bytes, ends: Ends) -> bool:
+    known = ends.get((path, segment, done.start))
+    return known is not None and known.end >= done.stop
+
+
 def _rest(split: Split, done: Sequence[_Done]) -> Split | None:
     """What of a split no range of ``done`` covers; nothing but plain files can be read from the middle."""
     if split.kind != "text":
         return None if any(one.start == split.start for one in done) else split
-    end = split.end if split.end is not None else os.stat(split.path).st_size
+    end = split.end
+    if end is None:
+        end = split.version.size if split.version is not None else os.stat(split.path).st_size
     start = split.start
     for one in done:
         if one.start <= start < one.stop:

@@ -9,6 +9,7 @@ DEAD_LETTER_REASONS: Final = {
     "not_an_object": "The record is JSON, but not an object.",
     "record_too_large": "The record is longer than the limit.",
     "broken_archive": "The compressed file ends or breaks in the middle of a record.",
+    "object_gone": "The object was deleted from its store before all of it was read.",
     "corrupt_record": "A message of a topic or subscription whose sum is wrong, or that does not decompress.",
     "offsets_lost": "Messages of a topic that the broker deleted before they were read: a gap, named by its offsets.",
     "split_record": "One part of a log entry that was split because it was too long: parts are not joined yet.",

@@ -34,9 +34,10 @@ READING: Final = ("source", "store", "dead_letters", "decode", "count", "price",
 def run(settings: Settings, fmt: str, again: bool, follow: bool, quiet: bool, paths: tuple[str, ...]) -> None:
     """Read call logs, price each call, land calls and minutes.
 
-    PATHS are files, folders, globs or - (standard input), like --from; or topics as kafka://host:9092/topic, logs as
-    logging://projects/P, a subscription as pubsub://projects/P/subscriptions/S. Running the same command again goes on where the
-    last run ended: it reads what is new. Ctrl-C ends the run in order, a second one at once.
+    PATHS are files, folders, globs or - (standard input), like --from; or objects as s3://bucket/folder or gs://bucket/folder,
+    topics as kafka://host:9092/topic, logs as logging://projects/P, a subscription as pubsub://projects/P/subscriptions/S.
+    Running the same command again goes on where the last run ended: it reads what is new. Ctrl-C ends the run in order, a second
+    one at once.
     """
     counts = _run(settings, paths, quiet, again, follow)
     columns = [
@@ -91,32 +92,19 @@ def _run(settings: Settings, paths: Sequence[str], quiet: bool, again: bool, fol
     from pipelines.stream import stream as stream_job
     from pipelines.watching import Limits, watched
     from schemas.telemetry import TALLY
-    from sources import kafka, pubsub
     from sources.files import find, spool
+    from sources.objects import is_address as is_object
 
     inputs = [*paths, *settings.source.from_]
-    if not inputs:
-        raise InputError("name the logs to read: llm-finops run --from LOGS (files, folders, globs, -, or kafka://, logging://, pubsub://)")
     services = [one for one in inputs if is_service(one)]
-    if services and len(inputs) > 1:
-        raise InputError("one run reads files, or one service: kafka://host:9092/topic,another or logging://projects/one,projects/two")
-    if follow and "-" in inputs:
-        raise InputError("--follow goes on reading files, folders or a service; standard input ends by itself")
-    elsewhere = settings.runner.name != "local"
-    if services and elsewhere and not kafka.is_address(services[0]):
-        on_dataflow = pubsub.is_address(services[0]) and follow
-        if not on_dataflow or settings.runner.name != "DataflowRunner":
-            raise InputError(f"{services[0]} is read by the local runner" + (", and followed by Dataflow" if on_dataflow else ""))
-    if follow and elsewhere and not services:
-        raise InputError("--follow on another runner reads topics: --from kafka://host:9092/topic")
-    if follow and (again or settings.kafka.until or settings.cloud_logging.until):
-        raise InputError("--follow goes on from where the last run ended, and has no end: without --again and an until")
+    objects = [one for one in inputs if is_object(one)]
+    _refuse(settings, inputs, services, objects, again, follow)
     with tempfile.TemporaryDirectory(prefix="llm-finops-") as folder:
-        named = [one for one in inputs if one != "-" and one not in services]
+        named = [one for one in inputs if one != "-" and one not in (*services, *objects)]
         files = [Path(one) for one in named] if follow else find(named) if named else []
         if "-" in inputs:
             files.append(spool(sys.stdin.buffer, Path(folder)))
-        job = job_of(settings, files, again, "".join(services))
+        job = job_of(settings, files, again, "".join(services), objects)
         asked = settings.metrics
         limits = Limits(asked.stalled_seconds, asked.behind_seconds)
         answers = watched(asked.host, asked.port, limits) if asked.port else nullcontext()
@@ -130,6 +118,31 @@ def _run(settings: Settings, paths: Sequence[str], quiet: bool, again: bool, fol
             with answers, Progress(TALLY, quiet=quiet), Stopping() as stopping:
                 counts = run_job(job, stopping.asked)
     return {**asdict(counts), "calls_per_second": counts.calls_per_second}
+
+
+def _refuse(
+    settings: Settings, inputs: Sequence[str], services: Sequence[str], objects: Sequence[str], again: bool, follow: bool
+) -> None:
+    """Say in one line what cannot be read together, there, or without an end."""
+    from sources import kafka, pubsub
+
+    if not inputs:
+        kinds = "files, folders, globs, -, s3:// and gs://, kafka://, logging://, pubsub://"
+        raise InputError(f"name the logs to read: llm-finops run --from LOGS ({kinds})")
+    if services and len(inputs) > 1:
+        raise InputError("one run reads files, or one service: kafka://host:9092/topic,another")
+    if objects and len(inputs) > len(objects):
+        raise InputError("one run reads files, or objects of stores: s3://bucket/folder gs://bucket/folder")
+    if settings.runner.name != "local" and follow and not services:
+        raise InputError("--follow on another runner reads topics: --from kafka://host:9092/topic")
+    if settings.runner.name != "local" and services and not kafka.is_address(services[0]):
+        on_dataflow = follow and pubsub.is_address(services[0])
+        if not on_dataflow or settings.runner.name != "DataflowRunner":
+            raise InputError(f"{services[0]} is read by the local runner" + (", and followed by Dataflow" if on_dataflow else ""))
+    if follow and "-" in inputs:
+        raise InputError("--follow goes on reading files, folders, objects or a service; standard input ends by itself")
+    if follow and (again or settings.kafka.until or settings.cloud_logging.until):
+        raise InputError("--follow goes on from where the last run ended, and has no end: without --again and an until")
 
 
 @click.command("replay-dead", short_help="Run dead letters again, after a fix.")
@@ -149,9 +162,12 @@ def replay_dead(settings: Settings, fmt: str, reasons: tuple[str, ...], dry_run:
     from pipelines.replay import replay
     from schemas.telemetry import TALLY
     from sources.files import find
+    from sources.objects import is_address as is_object
 
+    objects = [one for one in settings.source.from_ if is_object(one)]
+    files = find(one for one in settings.source.from_ if one not in objects)
     with Progress(TALLY, quiet=quiet):
-        done = replay(job_of(settings, find(settings.source.from_)), reasons, dry_run)
+        done = replay(job_of(settings, files, objects=objects), reasons, dry_run)
     columns = [Column("reason"), Column("became"), Column("reason_now", title="reason now"), Column("letters", Kind.COUNT)]
     rows = [
         {"reason": reason, "became": became, "reason_now": now, "letters": count}

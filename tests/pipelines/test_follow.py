@@ -19,8 +19,7 @@ from pipelines.feeds.folders import FoldersFeed
 from pipelines.run import Job
 from sinks.clickhouse import Store, StoreAddress, StoreError, StoreSettings, StoreUnavailable
 from sinks.reconcile import ledger
-from sources import files
-from sources.files import FileLimits, SourceError
+from sources.files import FileLimits, SourceError, reading
 from sources.generate import GenerateSettings, Record, generate
 from tests.following import Follower, begun, minutes_hold, truth, wait, written
 from tests.looking import look
@@ -99,7 +98,7 @@ def test_what_fails_is_tried_again_and_ends_as_if_it_had_not(
 
     monkeypatch.setattr(following, "RETRY_S", 0.01)
     monkeypatch.setattr(FoldersFeed, "next", failing("plan", SourceError("it is away"), FoldersFeed.next))
-    monkeypatch.setattr(files, "_read_text", breaking(files._read_text))
+    monkeypatch.setattr(reading, "_read_text", breaking(reading._read_text))
     monkeypatch.setattr(Store, "insert", insert)
     monkeypatch.setattr(following, "settle", failing("recompute", away, following.settle))
     count = f"SELECT count() FROM {store.table('receipts')} FINAL"

@@ -139,6 +139,15 @@ def test_a_truncated_archive_gives_what_it_holds_and_a_dead_letter(tmp_path: Pat
     assert next(b.end for b in batches if b.end).records == len(got) + 1  # type: ignore[union-attr]
 
 
+def test_the_dead_letter_of_an_archive_that_breaks_between_records_lies_inside_of_its_range(tmp_path: Path) -> None:
+    (tmp_path / "f.gz").write_bytes(gzip.compress(b"")[:10])  # a header, and nothing of the content
+    _, (batch,) = read_all([tmp_path / "f.gz"])
+    assert [(letter.reason, letter.position) for letter in batch.rejects] == [("broken_archive", 0)]
+    assert batch.end is not None
+    assert batch.end.start <= 0 < batch.end.end
+    assert batch.end.records == 1
+
+
 def test_several_gzip_members_are_one_file(tmp_path: Path) -> None:
     path = tmp_path / "f.gz"
     path.write_bytes(gzip.compress(b"a\nb") + gzip.compress(b"c\nd\n"))
@@ -146,7 +155,7 @@ def test_several_gzip_members_are_one_file(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sources.files._EXPANSION_GRACE", 4 * 1024 * 1024)
+    monkeypatch.setattr("sources.files.reading._EXPANSION_GRACE", 4 * 1024 * 1024)
     path = write(tmp_path / "bomb.gz", b"\n" * 50_000_000)
     _, batches = read_all([path], FileLimits(max_expansion=20))
     (letter,) = [letter for b in batches for letter in b.rejects]
