@@ -45,8 +45,8 @@ DISTRIBUTIONS: Final = {
     "insert_milliseconds": "How long the store took for a block of rows, all tables together.",
     "recompute_milliseconds": "How long it took to replace the minutes of a bundle.",
     "call_age_seconds": "Age of the oldest call of a batch when it was priced, by its event time.",
-    "watermark_lag_seconds": "How far the watermark of a partition of a topic was behind the clock after a slice.",
-    "records_waiting": "Records that waited in a partition of a topic after a slice.",
+    "watermark_lag_seconds": "How far the watermark of a partition of a topic was behind the clock after a batch.",
+    "records_waiting": "Records that waited in a partition of a topic after a batch.",
 }
 """Beam distributions (count, sum, smallest, largest) and what they are of."""
 
