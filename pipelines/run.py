@@ -208,7 +208,7 @@ def run(job: Job, stop: Callable[[], bool] = lambda: False) -> Counts:
                 _execute(_windowed(job, pieces), job)
             else:
                 left = _in_epochs(job, store, state, pieces, workers, stop)
-                if not left and isinstance(feed, ObjectsFeed) and (again := feed.replaced(store, state)):
+                if not left and (again := feed.replaced(store, state)):
                     TALLY.total_bytes += sum(piece.expected for piece in again)
                     left = _in_epochs(job, store, state, again, 1, stop)
             row.ended("stopped" if left else "done", began)

@@ -6,9 +6,10 @@ remembers in the state, and tells its source only after the rows are in the stor
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Self
 
 from pipelines.state import State, reached, segment_ends
 from sinks.clickhouse import Store
@@ -30,9 +31,13 @@ class Standing:
     behind: bool = False
 
 
-class Feed(Protocol):
+class Feed(ABC):
     """A source that is read to what it holds now (``waiting``), or followed (all the others, in this order)."""
 
+    def __init__(self) -> None:
+        self._news: list[str] = []
+
+    @abstractmethod
     def waiting(self, store: Store, state: State | None) -> tuple[Sequence[Piece], int]:
         """Everything there is now that was not read, and how many of its parts have nothing new.
 
@@ -40,6 +45,11 @@ class Feed(Protocol):
             sources.files.SourceError: it is not there, cannot be reached or refuses.
         """
 
+    def replaced(self, store: Store, state: State) -> Sequence[Piece]:
+        """After ``waiting`` was read: what was replaced by something else meanwhile, and is to be read now."""
+        return ()
+
+    @abstractmethod
     def begin(self, store: Store, state: State) -> None:
         """Find out where to go on, by what state and store agree on, and record it where it is new. Called again after an
         epoch that failed.
@@ -48,6 +58,7 @@ class Feed(Protocol):
             sources.files.SourceError: as ``waiting``.
         """
 
+    @abstractmethod
     def next(self, most: int) -> Sequence[Piece]:
         """Pieces of the next epoch, with about ``most`` records; none if nothing waits.
 
@@ -55,21 +66,27 @@ class Feed(Protocol):
             sources.files.SourceError: it does not answer.
         """
 
+    @abstractmethod
     def committed(self) -> None:
         """The rows of the last pieces are in the store, and the state knows it: acknowledge, as far as the source wants it."""
 
+    @abstractmethod
     def standing(self) -> Standing:
         """How it stands after the last pieces."""
 
     def news(self) -> Sequence[str]:
         """Lines for a person, each once."""
+        said, self._news[:] = list(self._news), []
+        return said
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  (most hold nothing open)
         """Hang up."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def positions_of(state: State, store: Store) -> dict[bytes, Position]:

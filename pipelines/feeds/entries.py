@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
-from pipelines.feeds import Standing, positions_of
+from pipelines.feeds import Feed, Standing, positions_of
 from pipelines.state import State, ledger_of, segment_ends
 from schemas.batch import RawBatch
 from sinks.clickhouse import Store
@@ -47,10 +47,11 @@ def read(piece: Range | Held, settings: LoggingSettings) -> Iterator[RawBatch]:
     return held.read(piece) if isinstance(piece, Held) else cloud_logging.read(piece, settings)
 
 
-class EntriesFeed:
+class EntriesFeed(Feed):
     """The logs that ``settings`` name."""
 
     def __init__(self, settings: LoggingSettings, clock: Callable[[], float] = time.time) -> None:
+        super().__init__()
         self._settings = settings
         self._clock = clock
         self._first, self._second = first_look(settings), second_look(settings)
@@ -62,7 +63,6 @@ class EntriesFeed:
         self._swept = 0.0
         self._behind = False
         self._told: dict[str, int] = {}
-        self._news: list[str] = []
 
     def waiting(self, store: Store, state: State | None) -> tuple[Sequence[Range], int]:
         cloud_logging.probe(self._settings, self._clock())
@@ -171,12 +171,6 @@ class EntriesFeed:
             self._tail.close()
         SEEN.clear()
         cloud_logging.hang_up()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _piece(whole: Range, start: int, end: int) -> Range:

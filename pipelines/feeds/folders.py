@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
-from pipelines.feeds import Standing
+from pipelines.feeds import Feed, Standing
 from pipelines.state import Ends, State, segment_ends
 from schemas.batch import SegmentEnd
 from sinks.clickhouse import Store
@@ -31,7 +31,7 @@ class _Seen(NamedTuple):
     finished: bool
 
 
-class FoldersFeed:
+class FoldersFeed(Feed):
     """The files that ``patterns`` name. Undated records get ``default_time`` (UTC microseconds), if there is one.
 
     While they are followed, plain files are read as they grow, up to their last line break; what may still be written to is left
@@ -45,6 +45,7 @@ class FoldersFeed:
         default_time: int | None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__()
         self._patterns = patterns
         self._limits = limits
         self._default_time = default_time
@@ -54,7 +55,6 @@ class FoldersFeed:
         self._reading: dict[Path, _Seen] = {}
         self._next_look = 0.0
         self._behind = False
-        self._news: list[str] = []
         self._wrong: set[str] = set()
 
     def waiting(self, store: Store, state: State | None) -> tuple[Sequence[Split], int]:
@@ -142,19 +142,6 @@ class FoldersFeed:
 
     def standing(self) -> Standing:
         return Standing(f"{len(self._files):,} files", None, None if self._behind else self._clock(), self._behind)
-
-    def news(self) -> Sequence[str]:
-        said, self._news = self._news, []
-        return said
-
-    def close(self) -> None:
-        pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _by_path(ends: Ends) -> dict[str, dict[tuple[str, bytes, int], SegmentEnd]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
-from pipelines.feeds import Standing
+from pipelines.feeds import Feed, Standing
 from pipelines.state import State, ledger_of, segment_ends
 from sinks.clickhouse import Store
 from sources.files import SourceError
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.message import Message
 
 
-class MessagesFeed:
+class MessagesFeed(Feed):
     """The messages of a subscription. They have no end that could be read to."""
 
     def __init__(self, settings: PubSubSettings, clock: Callable[[], float] = time.time) -> None:
+        super().__init__()
         self._settings = settings
         self._clock = clock
         self._shelf = Shelf(settings.source, settings.segment, clock)
@@ -64,17 +65,8 @@ class MessagesFeed:
         behind = self._subscription is not None and self._subscription.waits > 0
         return Standing("1 subscription", None, self._expected, behind)
 
-    def news(self) -> Sequence[str]:
-        return ()
-
     def close(self) -> None:
         for message in self._messages:
             message.nack()
         if self._subscription is not None:
             self._subscription.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.close()

@@ -7,9 +7,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Final, Self
+from typing import Final
 
-from pipelines.feeds import Standing
+from pipelines.feeds import Feed, Standing
 from pipelines.feeds.folders import EPOCH_BYTES, known_times
 from pipelines.state import State, segment_ends
 from sinks.clickhouse import Store
@@ -23,7 +23,7 @@ _LIST_SHARE: Final = 10
 """Listing takes a tenth of the time at most, however many objects there are."""
 
 
-class ObjectsFeed:
+class ObjectsFeed(Feed):
     """The objects that ``addresses`` name. Undated records get ``default_time`` (UTC microseconds), if there is one.
 
     Every listing is whole: an object may appear in any folder at any time, and no order of its keys says that it will not. While
@@ -38,6 +38,7 @@ class ObjectsFeed:
         list_s: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__()
         self._addresses = addresses
         self._limits = limits
         self._default_time = default_time
@@ -52,7 +53,6 @@ class ObjectsFeed:
         self._pieces: Sequence[Split] = ()
         self._next_list = 0.0
         self._listed: float | None = None
-        self._news: list[str] = []
         self._said: set[str] = set()
 
     def waiting(self, store: Store, state: State | None) -> tuple[Sequence[Split], int]:
@@ -150,19 +150,6 @@ class ObjectsFeed:
         """What comes is listed first: nothing older than the last listing is still unknown."""
         behind = bool(self._queue)
         return Standing(f"{len(self._seen):,} objects", None, None if behind else self._listed, behind)
-
-    def news(self) -> Sequence[str]:
-        said, self._news = self._news, []
-        return said
-
-    def close(self) -> None:
-        pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _mark(one: Object) -> bytes:

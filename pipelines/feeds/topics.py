@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Final, Self
+from typing import Final
 
-from pipelines.feeds import Standing, positions_of
+from pipelines.feeds import Feed, Standing, positions_of
 from pipelines.state import State, ledger_of, segment_ends
 from sinks.clickhouse import Store
 from sources.files import SourceError
@@ -17,17 +17,17 @@ PIECE_RECORDS: Final = 16_384
 """Records of a topic that one worker reads in one go."""
 
 
-class TopicsFeed:
+class TopicsFeed(Feed):
     """The topics that ``settings`` name. A topic that goes away while it is followed is waited for."""
 
     def __init__(self, settings: KafkaSettings) -> None:
+        super().__init__()
         self._settings = settings
         self._topics = Topics(settings)
         self._logs: Sequence[Log] = ()
         self._ledger: Ledger = {}
         self._told: dict[bytes, Position] = {}
         self._gone: set[str] = set()
-        self._news: list[str] = []
 
     def waiting(self, store: Store, state: State | None) -> tuple[Sequence[Range], int]:
         logs = self._topics.logs()
@@ -81,19 +81,9 @@ class TopicsFeed:
         lag = sum(max(0, waits) for waits in left.values())
         return Standing(f"{len(self._logs):,} partitions", lag, min(marks, default=now), lag > 0)
 
-    def news(self) -> Sequence[str]:
-        said, self._news = self._news, []
-        return said
-
     def close(self) -> None:
         hang_up()
         self._topics.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def refuse_missing(settings: KafkaSettings, logs: Sequence[Log]) -> None:

@@ -10,6 +10,12 @@ from typing import Final, NamedTuple
 
 from sources.files.splits import SourceError
 
+PATIENCE_S: Final = 120.0
+"""How long a request that fails is tried again, unless the client's own settings say otherwise."""
+
+AT_ONCE: Final = 10
+"""Requests of one process at a time, at most: as many connections as the clients keep."""
+
 SCHEMES: Final = ("s3", "gs")
 _PATTERN: Final = re.compile(rf"({'|'.join(SCHEMES)})://([A-Za-z0-9][A-Za-z0-9._:-]*)(?:/(.*))?", re.DOTALL)
 

@@ -15,8 +15,8 @@ from sources.files.archives import HEAD, kind_of, text_head
 from sources.files.parquet import parquet_head
 from sources.files.planning import digest, origin_of, parts
 from sources.files.splits import SUFFIXES, FileLimits, Gone, Refused, Replaced, SourceError, Split, Version, why
-from sources.objects.addresses import Address, parse
-from sources.objects.stores import AT_ONCE, PATIENCE_S, Object, open_version, store_of
+from sources.objects.addresses import AT_ONCE, PATIENCE_S, Address, parse
+from sources.objects.stores import Object, open_version, store_of
 
 OBJECT_SUFFIXES: Final = (*SUFFIXES, ".json")
 """What a folder of a bucket is searched for. An object named outright, or by a pattern, is read whatever its name."""

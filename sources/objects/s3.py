@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from sources.files.splits import Gone, Refused, Replaced, SourceError, Version
-from sources.objects.stores import AT_ONCE, PATIENCE_S
+from sources.objects.addresses import AT_ONCE, PATIENCE_S
 
 try:
     import boto3

@@ -12,13 +12,7 @@ from functools import cache
 from typing import IO, Final, NamedTuple, Protocol, cast
 
 from sources.files.splits import Version
-from sources.objects.addresses import parse
-
-PATIENCE_S: Final = 120.0
-"""How long a request that fails is tried again, unless the client's own settings say otherwise."""
-
-AT_ONCE: Final = 10
-"""Requests of one process at a time, at most: as many connections as the clients keep."""
+from sources.objects.addresses import PATIENCE_S, parse
 
 _BLOCK: Final = 4 << 20
 
