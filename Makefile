@@ -33,8 +33,9 @@ demo: setup ## generate a day of traffic, price it, prove it, show it
 test: setup-dev ## run every test
 	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
-soak: setup-dev ## the long runs, some hours: killed at 50 moments, full disks, 10 million calls
-	@$(BIN)/python -m pytest -m soak tests/soak
+soak: setup-dev setup-bench ## the long runs, many hours: kills, full disks, a store that is away, half an hour at a steady rate
+	@$(BIN)/python -m pytest -m soak tests/soak -s
+	@.venv-bench/bin/python -m benchmarks --only endurance
 	@$(BIN)/python -m benchmarks --only scaling --calls 7
 
 lint: setup-dev ## style and common mistakes

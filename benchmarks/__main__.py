@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from benchmarks.endurance import SECONDS, endurance
 from benchmarks.figures import HEADER, Figure
 from benchmarks.flink import task_managers
 from benchmarks.kafka import kafka_topics
@@ -27,8 +28,10 @@ from sources.generate import GenerateSettings, generate, write
 AGENT_RECORDS = 15_000
 SINGLES = 4000
 PASSES = 3
-ONLY_IF_ASKED = ("flink",)
-"""Parts that take some minutes, and measure what most installations do not have."""
+ONLY_IF_ASKED = ("flink", "endurance")
+"""Parts that take minutes to half an hour."""
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 def shared() -> Path | None:
@@ -173,6 +176,15 @@ def flink(folder: Path) -> Iterator[Figure]:
     yield from task_managers(folder)
 
 
+def steady(folder: Path, seconds: int) -> Iterator[Figure]:
+    try:
+        install()
+    except Missing as missing:
+        print(f"# endurance: skipped: {missing}", file=sys.stderr)
+        return
+    yield from endurance(folder, DOCS / "endurance.svg", seconds)
+
+
 def scaling(folder: Path, sizes: Sequence[int]) -> Iterator[Figure]:
     """Time and peak memory from 10⁴ calls on; each size against the one before. Workers as a run takes them by itself."""
     before: dict[str, Any] | None = None
@@ -208,10 +220,12 @@ def main() -> int:
         "serve": serve_load,
         "kafka": topics,
         "flink": flink,
+        "endurance": lambda folder: steady(folder, arguments.seconds),
         "scaling": lambda folder: scaling(folder, [10**power for power in range(4, arguments.calls + 1)]),
     }
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--calls", type=int, default=5, help="scaling goes up to 10 to this power; 6: ten minutes, 7: an hour")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="of endurance")
     parser.add_argument("--only", choices=tuple(parts), help="measure only this")
     arguments = parser.parse_args()
     missed = 0

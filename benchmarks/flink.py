@@ -11,9 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from kafka import KafkaAdminClient, KafkaProducer
+from kafka import KafkaProducer
 
 from benchmarks.figures import Figure
+from benchmarks.kafka import PARTITIONS, new_topic
 from benchmarks.serve import OURS, Served, served
 from deploy.flink.cluster import Cluster
 from deploy.local.kafka import Broker
@@ -21,7 +22,6 @@ from sinks.clickhouse import Store, StoreAddress, StoreError, connect
 from sources.generate import GenerateSettings, generate
 
 RECORDS: Final = 40_000
-PARTITIONS: Final = 4
 WORKERS: Final = "Python workers"
 OTHERS: Final = "everything else on this machine"
 _LOOK_S: Final = 0.2
@@ -64,17 +64,14 @@ def task_managers(folder: Path) -> Iterator[Figure]:
 
 
 def _filled(broker: Broker) -> str:
-    client = KafkaAdminClient(bootstrap_servers=broker.address)
-    client.create_topics({"flink": {"num_partitions": PARTITIONS, "replication_factor": 1}})
-    client.wait_for_topics(["flink"])
-    client.close()
+    topic = new_topic(broker, "flink")
     producer = KafkaProducer(bootstrap_servers=broker.address, linger_ms=50, batch_size=1 << 18)
     settings = GenerateSettings(seed=11, calls=400_000, hours=24, duplicates=0, broken=0, incidents=False)
     for number, record in enumerate(islice(generate(settings), RECORDS)):
-        producer.send("flink", record.value, partition=number % PARTITIONS)
+        producer.send(topic, record.value, partition=number % PARTITIONS)
     producer.flush()
     producer.close()
-    return "flink"
+    return topic
 
 
 def _drain(folder: Path, broker: Broker, topic: str, count: int) -> _Drained:

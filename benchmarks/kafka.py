@@ -44,7 +44,7 @@ def _records(count: int, **settings: Any) -> list[bytes]:
     return [record.value for record in islice(generate(wanted), count)]
 
 
-def _topic(broker: Broker, name: str) -> str:
+def new_topic(broker: Broker, name: str) -> str:
     client = KafkaAdminClient(bootstrap_servers=broker.address)
     client.create_topics({name: {"num_partitions": PARTITIONS, "replication_factor": 1}})
     client.wait_for_topics([name])
@@ -54,7 +54,7 @@ def _topic(broker: Broker, name: str) -> str:
 
 def _speed(folder: Path, broker: Broker, pipeline: Callable[[Path | str], dict[str, Any]]) -> Iterator[Figure]:
     values = _records(RECORDS, calls=400_000, hours=24)
-    topic, file = _topic(broker, "speed"), folder / "speed.jsonl"
+    topic, file = new_topic(broker, "speed"), folder / "speed.jsonl"
     file.write_bytes(b"\n".join(values) + b"\n")
     producer = KafkaProducer(bootstrap_servers=broker.address, linger_ms=50, batch_size=1 << 18)
     for number, value in enumerate(values):
@@ -99,7 +99,7 @@ def _consume(broker: Broker, topic: str, count: int) -> float:
 
 def _freshness(folder: Path, broker: Broker) -> Iterator[Figure]:
     """From when the broker has a record to when the row of its minute holds it, at a steady rate."""
-    topic, store = _topic(broker, "live"), StoreAddress(folder=str(folder / "live-store"))
+    topic, store = new_topic(broker, "live"), StoreAddress(folder=str(folder / "live-store"))
     values = _records(RATE * SECONDS, rate=float(RATE), hours=1)
     command = [sys.executable, "-c", "from pipelines.cli import main; main()", "run", "--follow", "--quiet", "--format", "json"]
     command += ["--from", f"kafka://{broker.address}/{topic}", "--to", str(store)]

@@ -36,6 +36,7 @@ def main() -> None:
     """Entry point: every error is one line and an exit code."""
     # Beam logs the traceback of what it raises again; a person gets the one line that `fail` prints.
     logging.basicConfig(level=logging.CRITICAL, format="%(message)s")
+    logging.getLogger().handlers[0].setLevel(logging.CRITICAL)  # some libraries lower the level of their own loggers
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:

@@ -87,6 +87,10 @@ class _Handler(logging.Handler):
         super().__init__()
         self._lines = stream
 
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Others are heard only if they die: some libraries lower the level of their own loggers."""
+        return record.levelno >= logging.CRITICAL or record.name.partition(".")[0] in OURS
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._lines.put(record.getMessage(), "log", record.levelname.lower(), logger=record.name)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def wait(until: Callable[[], bool], seconds: float = 180) -> None:
         time.sleep(0.2)
 
 
-def truth(records: list[Record]) -> dict[str, Any]:
+def truth(records: Iterable[Record]) -> dict[str, Any]:
     """A plain loop over what was written: calls by minute and team, and the tokens of those whose vendor reports them."""
     calls: Counter[tuple[int, str]] = Counter()
     tokens: Counter[tuple[int, str]] = Counter()
