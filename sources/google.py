@@ -20,7 +20,8 @@ def explained(error: BaseException, named: str) -> SourceError:
     cause: Any = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
     text = " ".join(str(getattr(cause, "message", "") or cause).split())[:300]
     if isinstance(cause, GoogleAuthError):
-        said = f"no credentials: {text.partition(' To set up ')[0].rstrip('.')}; set GOOGLE_APPLICATION_CREDENTIALS, or run gcloud auth application-default login"
+        text = text.partition(" To set up ")[0].rstrip(".")
+        said = f"no credentials: {text}; set GOOGLE_APPLICATION_CREDENTIALS, or run gcloud auth application-default login"
     elif isinstance(cause, exceptions.Unauthenticated):
         said = f"credentials refused: {text}"
     elif isinstance(cause, exceptions.Forbidden):
