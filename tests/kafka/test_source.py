@@ -121,6 +121,14 @@ def test_an_address_names_brokers_and_topics() -> None:
     assert place_of(source_name("a/b-c.d", 3)) == ("a/b-c.d", 3)
 
 
+def test_a_read_that_ends_goes_on_behind_what_it_reads_again() -> None:
+    """A run was killed after its rows were in, before it could record them: exactly they are read again, then the rest."""
+    ledger = {bytes([0]) * 16: [(10, 20)]}
+    assert shown(plan([log(50)], at(10), {}, 0.0, ledger=ledger)) == [(0, 10, 20, 10, None), (0, 20, 50, 20, None)]
+    assert shown(plan([log(50)], at(10), {}, 0.0, 100, ledger)) == [(0, 10, 20, 10, None)]
+    assert shown(plan([log(20)], at(10), {}, 0.0, ledger=ledger)) == [(0, 10, 20, 10, None)]
+
+
 def test_a_topic_made_anew_is_another_segment() -> None:
     one = segment_of("c", "00000000-0000-0000-0000-000000000001", "calls", 0)
     assert one != segment_of("c", "00000000-0000-0000-0000-000000000002", "calls", 0)
