@@ -12,8 +12,9 @@ from typing import Final
 
 from schemas.batch import CallBatch, DeadLetter, Ignored, RawBatch
 from schemas.call import Call
+from schemas.part import Part
 from transforms.decode.beside import read_beside
-from transforms.decode.errors import Skipped
+from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.registry import Outcome, decode_record
 from transforms.decode.scrub import keep_headers, payload, scrub
 
@@ -103,6 +104,8 @@ def _decode_records(raw: RawBatch, settings: DecodeSettings, batch: CallBatch) -
 def _put_aside(
     batch: CallBatch, data: bytes, position: int, item: int, hashed: int, outcome: Outcome, settings: DecodeSettings
 ) -> None:
+    if isinstance(outcome, Part):
+        outcome = Undecodable("split_record", f"a part ({outcome.role}) of {outcome.key}: parts are not joined", outcome.format)
     if isinstance(outcome, Skipped):
         batch.ignored.append(Ignored(position, item, outcome.reason, hashed))
     elif not isinstance(outcome, Call):

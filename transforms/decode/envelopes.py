@@ -37,6 +37,21 @@ MAX_INFLATED: Final = 64 << 20
 _GZIP: Final = b"\x1f\x8b"
 
 
+class Around(NamedTuple):
+    """What is written on the envelopes that a record is out of, ``depth`` of them, and the bytes it was inside."""
+
+    data: bytes
+    headers: dict[str, str]
+    time: int
+    id: str
+    depth: int
+
+    @property
+    def hash(self) -> int:
+        """63 bits, those of ``transforms.decode.batch.record_hash``."""
+        return int.from_bytes(hashlib.sha256(self.data).digest()[:8], "big") >> 1
+
+
 class Opened(NamedTuple):
     """What one envelope held: the record, parsed or as ``bytes``, and what is written on the envelope.
 
@@ -49,20 +64,22 @@ class Opened(NamedTuple):
     time: int
     id: str
 
+    def within(self, outer: Around | None) -> tuple[Any, Around]:
+        """The record, parsed, and what is written on this envelope and on those around it: the innermost goes before.
 
-class Peeled(NamedTuple):
-    """A record out of all its envelopes: parsed, and a hash of it as it was inside; else as ``Opened``."""
-
-    inside: Any
-    data: bytes
-    headers: dict[str, str]
-    time: int
-    id: str
-
-    @property
-    def hash(self) -> int:
-        """63 bits, those of ``transforms.decode.batch.record_hash``."""
-        return int.from_bytes(hashlib.sha256(self.data).digest()[:8], "big") >> 1
+        Raises:
+            Undecodable: what it holds is not JSON.
+            Skipped: it is empty.
+        """
+        data, headers, time, name = self.inside, self.headers, self.time, self.id
+        if outer is not None:
+            headers, time, name = outer.headers | headers, time or outer.time, name or outer.id
+        depth = outer.depth + 1 if outer is not None else 1
+        if data.__class__ is bytes:
+            return parsed(data), Around(data, headers, time, name, depth)
+        data = dumps_sorted(data)
+        # a payload's keys have no order: each delivery is to be read alike
+        return orjson.loads(data), Around(data, headers, time, name, depth)
 
 
 def pubsub_message(record: dict[str, Any]) -> Opened | None:
@@ -112,7 +129,10 @@ def log_entry(record: dict[str, Any]) -> Opened | None:
     return Opened(inside, headers, time, f"logging:{log}:{time}:{number}" if number.__class__ is str and number else "")
 
 
-Envelope = Callable[[dict[str, Any]], Opened | None]
+Held = Opened | Undecodable | Skipped
+"""What is in an envelope; one that holds many may have some that cannot be opened, or are no record of anything."""
+
+Envelope = Callable[[dict[str, Any]], Held | list[Held] | None]
 
 ENVELOPES: Final[dict[str, Envelope]] = {"message": pubsub_message, "logName": log_entry}
 """By a key that gives it away: what opens an envelope, or says that it is none (None).
@@ -121,37 +141,17 @@ Raises ``Undecodable`` for one that cannot be opened, ``Skipped`` for one that h
 """
 
 
-def peel(record: dict[str, Any]) -> Peeled | None:
-    """What is inside all envelopes of a parsed record; None if it is in none. ``inside`` may be anything that JSON can hold.
+def open_envelopes(record: dict[str, Any]) -> list[Held]:
+    """What is in the envelope that a parsed record is; nothing if it is none.
 
     Raises:
-        Undecodable: an envelope cannot be opened, or what it holds is not JSON.
-        Skipped: it is empty.
+        Undecodable: it cannot be opened.
+        Skipped: it holds no record of anything.
     """
-    headers: dict[str, str] = {}
-    data, time, name = b"", 0, ""
-    inside: Any = record
-    for _ in range(MAX_ENVELOPES):
-        opened = _open(inside) if inside.__class__ is dict else None
-        if opened is None:
-            break
-        inside, more, when, known = opened
-        headers |= more
-        time, name = when or time, known or name  # the innermost was written first, and only once
-        if inside.__class__ is bytes:
-            data = inside
-            inside = parsed(inside)
-        else:
-            data = dumps_sorted(inside)
-            inside = orjson.loads(data)  # a payload's keys have no order: each delivery is to be read alike
-    return Peeled(inside, data, headers, time, name) if inside is not record else None
-
-
-def _open(record: dict[str, Any]) -> Opened | None:
     for key, envelope in ENVELOPES.items():
-        if key in record and (opened := envelope(record)) is not None:
-            return opened
-    return None
+        if key in record and (held := envelope(record)) is not None:
+            return held if held.__class__ is list else [held]  # type: ignore[list-item]
+    return []
 
 
 def parsed(data: bytes) -> Any:

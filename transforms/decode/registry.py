@@ -1,47 +1,92 @@
 """The registry of log formats.
 
-A format is one module in ``transforms.decode.formats`` with a ``FORMAT``: its name, the keys that give it away, its
-decoder. To add one, write the module and its test, and name it in ``FORMATS``.
+A format is one module in ``transforms.decode.formats``: the keys that give it away, its decoder. To add one, write the module and
+its test, and name it in ``FORMATS``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from schemas.call import Call
+from schemas.part import Part
 from transforms.decode.beside import read_beside
-from transforms.decode.envelopes import Peeled, parsed, peel
+from transforms.decode.envelopes import MAX_ENVELOPES, Around, open_envelopes, parsed
 from transforms.decode.errors import Skipped, Undecodable
+from transforms.decode.exchange import parse_json
 from transforms.decode.formats import event, http_pair, litellm
 
-Outcome = Call | Undecodable | Skipped
-"""What an item is: a call, a dead letter, or rightly ignored."""
+Outcome = Call | Part | Undecodable | Skipped
+"""What an item is: a call, a part of one, a dead letter, or rightly ignored."""
 
 
 class Format(NamedTuple):
     """One log format.
 
-    ``detect`` looks at the keys of a parsed record only and must be cheap. ``decode`` gives the calls a record holds
-    (one, nearly always) or raises ``Undecodable`` or ``Skipped``. ``authority`` ranks observers of the same call: the
+    ``signs``: keys of which a record of this format has at least one; only such records are asked about. ``detect`` looks at the
+    keys of a parsed record, and perhaps at a short value, and must be cheap. ``decode`` gives what a record holds, one call
+    nearly always; what of it is no call may be among it or be raised. ``authority`` ranks observers of the same call: the
     highest stands (the vendor's own bodies above a gateway's summary).
     """
 
     name: str
     describes: str
+    signs: tuple[str, ...]
     detect: Callable[[dict[str, Any]], bool]
-    decode: Callable[[dict[str, Any]], list[Call]]
+    decode: Callable[[dict[str, Any]], Iterable[Outcome]]
     authority: int
 
 
 FORMATS: Final = (
-    Format("event", event.DESCRIBES, event.detect, event.decode, 20),
-    Format("litellm", litellm.DESCRIBES, litellm.detect, litellm.decode, 10),
-    Format("http_pair", http_pair.DESCRIBES, http_pair.detect, http_pair.decode, 30),
+    Format("event", event.DESCRIBES, event.SIGNS, event.detect, event.decode, 20),
+    Format("litellm", litellm.DESCRIBES, litellm.SIGNS, litellm.detect, litellm.decode, 10),
+    Format("http_pair", http_pair.DESCRIBES, http_pair.SIGNS, http_pair.detect, http_pair.decode, 30),
 )
-"""Every format. The first that recognises a record reads it: gateways write a ``response`` too, so pairs come last."""
+"""Every format. Of those that recognise a record, the first reads it: gateways write a ``response``, too, so pairs come last."""
+
+
+class _Index:
+    """Formats by their signs, so that a record costs one look at its keys, however many formats there are."""
+
+    def __init__(self, forms: tuple[Format, ...]) -> None:
+        self.forms = forms
+        self._by_sign: dict[str, list[int]] = {}
+        for rank, form in enumerate(forms):
+            for sign in form.signs:
+                self._by_sign.setdefault(sign, []).append(rank)
+        self._signs = self._by_sign.keys()
+        self._asked: dict[frozenset[str], tuple[Format, ...]] = {}
+
+    def format_of(self, record: dict[str, Any]) -> Format | None:
+        """The first format that recognises a record."""
+        for form in self._candidates(frozenset(self._signs & record.keys())):
+            if form.detect(record):
+                return form
+        return None
+
+    def _candidates(self, signs: frozenset[str]) -> tuple[Format, ...]:
+        found = self._asked.get(signs)
+        if found is None:
+            ranks = sorted({rank for sign in signs for rank in self._by_sign[sign]})
+            found = tuple(self.forms[rank] for rank in ranks)
+            if len(self._asked) < _MOST_REMEMBERED:
+                self._asked[signs] = found
+        return found
+
+
+_MOST_REMEMBERED: Final = 1024
+_index = _Index(FORMATS)
+
+
+def format_of(record: dict[str, Any]) -> Format | None:
+    """The format that a record without envelopes has; None where none recognises it."""
+    global _index
+    if _index.forms is not FORMATS:
+        _index = _Index(FORMATS)
+    return _index.format_of(record)
 
 
 def decode_record(data: bytes, *, tenant: str = "default") -> list[Outcome]:
@@ -56,15 +101,19 @@ def decode_record(data: bytes, *, tenant: str = "default") -> list[Outcome]:
             record = parsed(data)  # which it may be when it is decompressed, or says why not
         except (Skipped, Undecodable) as problem:
             return [problem]
-    return decode_value(record, tenant)
+    return _decode_value(record, tenant, None)
 
 
-def decode_value(value: Any, tenant: str, peeled: bool = False) -> list[Outcome]:
-    """What parsed JSON holds: an object is a record, an array is many. ``peeled``: it is out of its envelopes."""
+def _decode_value(value: Any, tenant: str, around: Around | None) -> list[Outcome]:
+    """What parsed JSON holds: an object is a record, an array is many, a string may be JSON itself."""
     if value.__class__ is dict:
-        return decode_object(value, tenant, peeled)
+        return _decode_object(value, tenant, around)
+    if value.__class__ is str:
+        value = parse_json(value)
+        if value.__class__ is dict:
+            return _decode_object(value, tenant, around)
     if value.__class__ is list and value:
-        return [outcome for item in value for outcome in decode_object(item, tenant, peeled)]
+        return [outcome for item in value for outcome in _decode_object(item, tenant, around)]
     return [_not_an_object(value)]
 
 
@@ -73,53 +122,70 @@ def _not_an_object(record: object) -> Undecodable:
     return Undecodable("not_an_object", f"the record is {kind or 'a number'}")
 
 
-def decode_object(record: Any, tenant: str, peeled: bool = False) -> list[Outcome]:
-    """What one parsed record holds; ``peeled``: it is out of its envelopes."""
+def _decode_object(record: Any, tenant: str, around: Around | None) -> list[Outcome]:
+    """What one parsed record holds; ``around``: the envelopes it is out of."""
     if record.__class__ is not dict:
         return [_not_an_object(record)]
-    for form in FORMATS:
-        if form.detect(record):
-            break
-    else:
-        try:
-            inside = None if peeled else peel(record)
-        except (Skipped, Undecodable) as problem:
-            return [problem]
-        if inside is not None:
-            return _decode_peeled(inside, tenant)
-        keys = ", ".join(list(record)[:12])
-        return [Undecodable("unknown_format", f"no format has the keys {keys[:300]}")]
+    form = format_of(record)
+    if form is None:
+        return _decode_inside(record, tenant, around)
+    outcomes: list[Outcome]
     try:
-        calls = form.decode(record)
-        for call in calls:
-            call.format = form.name
-            call.authority = form.authority
-            if not call.tenant:
-                call.tenant = tenant
-        return list(calls)
-    except Undecodable as problem:
-        if not problem.format_guess:
-            problem.format_guess = form.name
-        return [problem]
-    except Skipped as skipped:
-        return [skipped]
+        outcomes = list(form.decode(record))
+    except (Undecodable, Skipped) as problem:
+        outcomes = [problem]
     except Exception as defect:  # a decoder's defect must cost one dead letter, not a worker
-        return [Undecodable("decoder_error", f"{type(defect).__name__}: {defect}", form.name)]
-
-
-def _decode_peeled(peeled: Peeled, tenant: str) -> list[Outcome]:
-    """What a record that was in envelopes holds, with what is written on them."""
-    outcomes = decode_value(peeled.inside, tenant, peeled=True)
+        outcomes = [Undecodable("decoder_error", f"{type(defect).__name__}: {defect}")]
     for outcome in outcomes:
         if outcome.__class__ is Call:
-            outcome.transport_id = outcome.transport_id or peeled.id
-            outcome.transport_time = outcome.transport_time or peeled.time
-            outcome.inside_hash = outcome.inside_hash or peeled.hash
-            if peeled.headers:
-                read_beside(outcome, peeled.headers)
+            _stamp(outcome, form, tenant, around)
+        elif outcome.__class__ is Part:
+            outcome.format = form.name
+            if outcome.call is not None:
+                _stamp(outcome.call, form, tenant, around)
         elif outcome.__class__ is Undecodable:
-            outcome.inside = peeled.data
+            outcome.format_guess = outcome.format_guess or form.name
+            if around is not None:
+                outcome.inside = around.data
     return outcomes
+
+
+def _stamp(call: Call, form: Format, tenant: str, around: Around | None) -> None:
+    """Write on a call what its record does not say: its format, and what is written on the envelopes."""
+    call.format = form.name
+    call.authority = form.authority
+    if not call.tenant:
+        call.tenant = tenant
+    if around is not None:
+        call.transport_id = call.transport_id or around.id
+        call.transport_time = call.transport_time or around.time
+        call.inside_hash = call.inside_hash or around.hash
+        if around.headers:
+            read_beside(call, around.headers)
+
+
+def _decode_inside(record: dict[str, Any], tenant: str, around: Around | None) -> list[Outcome]:
+    """What a record holds that no format recognises: it may be an envelope."""
+    found: list[Outcome] = []
+    if around is None or around.depth < MAX_ENVELOPES:
+        try:
+            for opened in open_envelopes(record):
+                if isinstance(opened, Undecodable | Skipped):
+                    found.append(opened)
+                    continue
+                inside, now = opened.within(around)
+                found += _decode_value(inside, tenant, now)
+        except (Skipped, Undecodable) as problem:
+            if isinstance(problem, Undecodable) and around is not None and not problem.inside:
+                problem.inside = around.data
+            found.append(problem)
+    if found:
+        return found
+    keys = ", ".join(list(record)[:12])
+    unknown = Undecodable("unknown_format", f"no format has the keys {keys[:300]}")
+    if around is not None:
+        unknown.inside = around.data
+    return [unknown]
 
 
 def format_table() -> str:

@@ -20,6 +20,7 @@ from transforms.decode.web import provider_of_body
 
 SCHEMA: Final = "llm-finops/call/v1"
 DESCRIBES: Final = f"Our own event, `{SCHEMA}`: see [event.md](event.md)"
+SIGNS: Final = ("schema",)
 MAX_TEXT: Final = 512
 
 _TEXTS: Final = {

@@ -28,6 +28,7 @@ from transforms.decode.web import (
 )
 
 DESCRIBES: Final = "A recorded HTTP request with its response, whole or streamed; the logger's labels beside them"
+SIGNS: Final = ("request", "response", "url")
 
 _WRAPPER_KEYS: Final = frozenset({"method", "uri", "url", "headers"})
 """What only a request with its transport around it has; no vendor's body does."""

@@ -27,6 +27,7 @@ from transforms.decode.values import count, mapping, name, pico_dollars, string_
 from transforms.decode.web import Address, account_of_arn, address, headers
 
 DESCRIBES: Final = "LiteLLM StandardLoggingPayload, of the proxy's and SDK's logging callbacks"
+SIGNS: Final = ("model_map_information", "call_type")
 
 _BODIES: Final[dict[str, tuple[Body, str]]] = {
     "completion": (openai_chat.BODY, "messages"),
