@@ -44,8 +44,8 @@ PASSWORD_VARIABLE: Final = "LLM_FINOPS_STORE__PASSWORD"
 """Environment variable that holds the store's password, here and on every worker: it is no part of a job's graph."""
 
 # ClickHouse error codes that pass by themselves: too many parts or queries, timeouts, replica in read-only mode,
-# memory pressure, a server that starts or stops. https://clickhouse.com/docs/operations/system-tables/errors
-_PASSING: Final = {159, 164, 202, 203, 209, 210, 241, 242, 252, 285, 319, 425, 999}
+# memory pressure, a server that starts or stops or ends its queries. https://clickhouse.com/docs/operations/system-tables/errors
+_PASSING: Final = {159, 164, 202, 203, 209, 210, 236, 241, 242, 252, 285, 319, 394, 425, 774, 999}
 # What a row can be refused for: it does not parse, fit its column or keep a constraint, or a view throws on it.
 _ROW_REFUSED: Final = {6, 26, 27, 38, 41, 53, 69, 70, 72, 117, 131, 321, 349, 395, 407, 469}
 _UNWRITABLE: Final = re.compile("Operation not permitted|Permission denied|Read-only file system")
@@ -305,15 +305,21 @@ def explain(error: Exception, address: StoreAddress) -> str:
         return f"{address}: the user may not write; grant it the writer role"
     if code == 497:
         return f"{address}: the user may not do this: {_first_line(text.partition('DB::Exception: ')[2] or text)}"
-    if code == 242:
+    if code in (242, 774):
         return f"{address}: the table is read-only on the server"
     if "Cannot lock file" in text or code == 76 or "initializing EmbeddedServer" in text:
         return f"{address}: cannot be opened: another process holds it (a running job or a summary), or it is no store"
     if code is None and (why := re.search(r"CERTIFICATE_VERIFY_FAILED\] (.*?)(?: \(_ssl|'\)|\)\)|$)|(\w+ alert [\w ]+)", text)):
         return f"{address}: no secure connection: {_first_line(why[1] or why[2])}"
     if code is None and _passes(error):
-        return f"{address}: unreachable: {_first_line(text)}"
+        return f"{address}: unreachable: {_first_line(_why(text))}"
     return f"{address}: {_first_line(text)}"
+
+
+def _why(text: str) -> str:
+    """The reason at the heart of what the HTTP client says, which begins with the whole URL of the query."""
+    found = re.search(r"""Caused by \w+\(["'](?:<[^>]*>|\w+\([^)]*\)): (.*?)["']\)""", text)
+    return found[1] if found else text.partition(" with url")[0]
 
 
 def _first_line(text: str) -> str:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -30,8 +31,9 @@ class Follower:
 
     def start(self) -> None:
         environ = {**os.environ, PASSWORD_VARIABLE: PASSWORDS["writer"]}
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         self._process = subprocess.Popen(
-            self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environ
+            self._command, stdout=subprocess.PIPE, stderr=self._errors, text=True, start_new_session=True, env=environ
         )
 
     @property
@@ -52,14 +54,18 @@ class Follower:
         """End it in order; its counts, and what it said."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        said, wrong = self._process.communicate(timeout=120)
-        assert self._process.returncode == 0, wrong
-        return json.loads(said), wrong
+        counts, _ = self._process.communicate(timeout=120)
+        assert self._process.returncode == 0, self.words()
+        return json.loads(counts), self.words()
 
     def words(self) -> str:
-        """What it said before it ended by itself."""
-        assert self._process is not None
-        return self._process.communicate()[1]
+        """What it has said on standard error since it was started."""
+        self._errors.seek(0)
+        return self._errors.read()
+
+    def said(self, words: str, times: int = 1) -> bool:
+        """Whether it has said this so often."""
+        return self.words().count(words) >= times
 
 
 def written(server: Served) -> int:
