@@ -152,6 +152,8 @@ def needed_extras(settings: Settings) -> frozenset[str]:
     asked = {extra for scheme, extra in schemes.items() if any(one.startswith(scheme) for one in named)}
     if settings.store.to.startswith("chdb://"):
         asked.add("chdb")
+    if settings.kafka.registry and "kafka" in asked:
+        asked.add("registry")
     if settings.runner.name == "DataflowRunner":
         asked.add("dataflow")
     return frozenset(asked)

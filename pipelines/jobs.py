@@ -156,4 +156,9 @@ def kafka_settings(settings: Settings, address: str) -> KafkaSettings:
         source.batch_bytes,
         given.patience_seconds,
         given.end,
+        given.registry,
+        given.registry_user,
+        given.registry_ca,
+        given.registry_certificate,
+        given.registry_key,
     )

@@ -159,6 +159,12 @@ def _topic_address(value: str) -> str:
     return value
 
 
+def _registry_address(value: str) -> str:
+    if value and not re.fullmatch(r"https?://[^@\s]+", value):
+        raise ValueError("not the address of a registry")
+    return value
+
+
 class Kafka(Section):
     """How topics are read: `--from kafka://broker:9092/topic`."""
 
@@ -185,6 +191,14 @@ class Kafka(Section):
     patience_seconds: Whole = Field(
         default=60, ge=1, le=86_400, description="How long to wait for a broker that does not answer; with --follow for ever."
     )
+    registry: Annotated[str, AfterValidator(_registry_address), _Allowed("https://host:8081")] = Field(
+        default="", description="Schema registry that describes values in Avro, JSON or Protobuf."
+    )
+    registry_user: str = Field(default="", description="Who logs in there.")
+    registry_password: Annotated[SecretStr, _Allowed("a secret")] | None = Field(default=None, description="Password for it.")
+    registry_ca: str = Field(default="", description="Certificates that vouch for the registry; empty: well-known ones.")
+    registry_certificate: str = Field(default="", description="File of the certificate that this side shows to the registry.")
+    registry_key: str = Field(default="", description="File of the key of that certificate.")
 
     @property
     def end(self) -> int | None:

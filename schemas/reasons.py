@@ -11,6 +11,7 @@ DEAD_LETTER_REASONS: Final = {
     "broken_archive": "The compressed file ends or breaks in the middle of a record.",
     "object_gone": "The object was deleted from its store before all of it was read.",
     "corrupt_record": "A message of a topic or subscription whose sum is wrong, or that does not decompress.",
+    "schema_registry": "A value that a schema registry describes and that could not be decoded; the error says what to set.",
     "offsets_lost": "Messages of a topic that the broker deleted before they were read: a gap, named by its offsets.",
     "split_record": "One part of a log entry that was split because it was too long: parts are not joined yet.",
     "unknown_format": "No format of the registry recognises the record.",
@@ -25,7 +26,9 @@ IGNORED_REASONS: Final = {
     "count_tokens": "A request that only counts tokens; vendors do not bill it.",
     "control": "A request that no model answers (listing models, uploading files …).",
     "blank": "An empty line.",
+    "transport_notice": "A transport's message about itself (a control message, a confirmation, an object that was written).",
     "plain_log": "A log entry that is no call: a line of text, an audit entry, a request to a server.",
+    "no_tokens": "A log line about a request that tells neither tokens nor texts; another log tells of the same calls.",
     "expired": "A call that is older than calls are kept (`retention.calls`): its minute is closed and stays as it is.",
     "forgotten": "A call of a tenant that was forgotten.",
 }

@@ -10,12 +10,20 @@ Offsets are committed to the broker as hints for its own tools; what was read is
 
 from sources.kafka.planning import Log, Topics, place_of, segment_of, source_name
 from sources.kafka.reading import LAST_READ, hang_up, read
-from sources.kafka.settings import KEY_PASSWORD_VARIABLE, PASSWORD_VARIABLE, KafkaSettings, is_address, parse
+from sources.kafka.settings import (
+    KEY_PASSWORD_VARIABLE,
+    PASSWORD_VARIABLE,
+    REGISTRY_PASSWORD_VARIABLE,
+    KafkaSettings,
+    is_address,
+    parse,
+)
 
 __all__ = [
     "KEY_PASSWORD_VARIABLE",
     "LAST_READ",
     "PASSWORD_VARIABLE",
+    "REGISTRY_PASSWORD_VARIABLE",
     "KafkaSettings",
     "Log",
     "Topics",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from schemas.batch import DeadLetter, RawBatch, SegmentEnd
 from sources.files import SourceError, too_large
+from sources.kafka import registry
 from sources.kafka.clients import connection, explained, listen, one_line
 from sources.kafka.planning import place_of
 from sources.kafka.settings import KafkaSettings
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _POLL_MS: Final = 500
 _CONSUMERS: Final = 64
+_RETRY_S: Final = 1.0
 
 
 def read(piece: Range, settings: KafkaSettings) -> Iterator[RawBatch]:
@@ -73,6 +75,7 @@ def read(piece: Range, settings: KafkaSettings) -> Iterator[RawBatch]:
             elif time.monotonic() - heard > settings.patience_s:
                 raise SourceError(f"{settings}: no answer for {settings.patience_s:.0f} s while reading {piece.path} at {at}")
             for part in _parts(batch, settings.batch_bytes):
+                _unframe(part, settings)
                 records += len(part.records) + len(part.rejects)
                 size += part.bytes_read
                 yield part
@@ -108,6 +111,43 @@ def _take(batch: RawBatch, polled: Sequence[Any], end: int, limit: int) -> None:
         batch.times.append(seen)
         if any_headers:
             batch.headers.append(_headers(record.headers))
+
+
+def _unframe(batch: RawBatch, settings: KafkaSettings) -> None:
+    """Decode values that a schema registry describes; those that cannot be are dead letters. Sizes are those that were read."""
+    if not any(value.startswith(b"\0") for value in batch.records):
+        return
+    kept: list[int] = []
+    for index, value in enumerate(batch.records):
+        if registry.is_framed(value):
+            try:
+                found = _decoded(value, settings)
+            except registry.Unreadable as problem:
+                letter = too_large(value, batch.positions[index], 0)  # with its size and hash
+                batch.rejects.append(letter._replace(reason="schema_registry", error=one_line(str(problem))))
+                continue
+            if len(found) > settings.max_record_bytes:
+                batch.rejects.append(too_large(found, batch.positions[index], settings.max_record_bytes))
+                continue
+            batch.records[index] = found
+        kept.append(index)
+    if len(kept) < len(batch.records):
+        batch.records = [batch.records[index] for index in kept]
+        batch.positions = [batch.positions[index] for index in kept]
+        batch.times = [batch.times[index] for index in kept]
+        batch.headers = [batch.headers[index] for index in kept] if batch.headers else []
+
+
+def _decoded(value: bytes, settings: KafkaSettings) -> bytes:
+    """A framed value as JSON; a registry that does not answer is waited for."""
+    until = time.monotonic() + settings.patience_s
+    while True:
+        try:
+            return registry.decoded(value, settings)
+        except registry.Unreachable as error:
+            if time.monotonic() + _RETRY_S > until:
+                raise SourceError(str(error)) from error
+            time.sleep(_RETRY_S)
 
 
 def _headers(given: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
@@ -215,3 +255,4 @@ def hang_up() -> None:
     """Close every consumer of this process."""
     for key in list(_pool):
         _drop(*key)
+    registry.hang_up()

@@ -10,6 +10,7 @@ from sources.files import SourceError
 
 PASSWORD_VARIABLE: Final = "LLM_FINOPS_KAFKA__PASSWORD"
 KEY_PASSWORD_VARIABLE: Final = "LLM_FINOPS_KAFKA__KEY_PASSWORD"
+REGISTRY_PASSWORD_VARIABLE: Final = "LLM_FINOPS_KAFKA__REGISTRY_PASSWORD"
 """Environment variables that hold secrets, here and on every worker: they are no part of a job's graph."""
 
 
@@ -20,7 +21,7 @@ class KafkaSettings:
     ``start`` is where to begin with a topic that was never read: ``earliest``, ``latest``, ``committed`` (by ``group``; the
     earliest where nothing is), or a time in UTC microseconds. A read that ends ends before the first record of the time ``until``
     or a later one, if it is given. ``patience_s``: how long a read waits for a broker that does not
-    answer. Passwords come from the environment of each process.
+    answer, or for the schema ``registry`` that describes values. Passwords come from the environment of each process.
     """
 
     brokers: tuple[str, ...]
@@ -39,6 +40,11 @@ class KafkaSettings:
     batch_bytes: int = 8 << 20
     patience_s: float = 60.0
     until: int | None = None
+    registry: str = ""
+    registry_user: str = ""
+    registry_ca: str = ""
+    registry_certificate: str = ""
+    registry_key: str = ""
 
     def __str__(self) -> str:
         return f"kafka://{','.join(self.brokers)}/{','.join(self.topics)}"

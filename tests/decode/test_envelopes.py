@@ -12,8 +12,9 @@ import pytest
 
 from schemas.batch import RawBatch
 from schemas.call import Call
+from schemas.part import Part
 from transforms.count import CountSettings
-from transforms.decode import DecodeSettings, Undecodable, decode_batch, decode_record
+from transforms.decode import DecodeSettings, Skipped, Undecodable, decode_batch, decode_record
 from transforms.decode.envelopes import MAX_ENVELOPES, MAX_INFLATED
 from transforms.work import CallWork
 
@@ -185,10 +186,46 @@ def test_entries_that_are_no_calls_are_ignored(line: dict[str, Any]) -> None:
     assert (type(skipped).__name__, getattr(skipped, "reason", "")) == ("Skipped", "plain_log")
 
 
-def test_a_part_of_an_entry_and_a_call_told_by_labels_are_dead_letters() -> None:
-    (part,) = decode_record(written(entry({"message": "{"}, split={"uid": "u1", "index": 1, "totalSplits": 3})))
+@pytest.mark.parametrize("field", ["textPayload", "message"])
+def test_the_pieces_of_a_split_entry_one_behind_the_other_are_the_entry(field: str) -> None:
+    line = pair(team="Zürich 🙂 \"quoted\" \\ \n").decode()
+    cuts = [line[:7], line[7:90], "", line[90:]]
+    parts = []
+    for index, text in enumerate(cuts):
+        said = {"textPayload": text} if field == "textPayload" else {"jsonPayload": {"message": text}}
+        split = {"uid": "u1", "totalSplits": len(cuts), **({"index": index} if index else {})}  # proto JSON leaves zeros out
+        (part,) = decode_record(written(entry(None, f"i{index}", labels={"x-team": "search"}, split=split, **said)))
+        assert isinstance(part, Part)
+        assert (part.key, part.role, part.number, part.of) == ("logging:projects/p/logs/llm:u1", str(index), index, 4)
+        parts.append(part)
+    (call,) = calls(b"".join(part.data for part in parts))
+    assert (call.model, call.input_fresh, call.event_time) == ("gpt-4o", 3, NOON + 500_000)
+    assert call.team == "Zürich 🙂 \"quoted\" \\ \n"
+    assert call.transport_id == f"logging:projects/p/logs/llm:{NOON + 500_000}:u1"
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        {"uid": "u1", "index": 3, "totalSplits": 3},
+        {"uid": "u1", "index": 0},
+        {"uid": 7, "index": 0, "totalSplits": 2},
+        {"uid": "u1", "index": 0, "totalSplits": 1 << 30},
+    ],
+)
+def test_a_part_that_cannot_be_is_a_dead_letter(split: dict[str, Any]) -> None:
+    (part,) = decode_record(written(entry("{", split=split)))
     assert isinstance(part, Undecodable)
-    assert (part.reason, part.error) == ("split_record", "part 1 of 3 of entry u1: parts are not joined")
+    assert (part.reason, "no such part can be" in part.error) == ("split_record", True)
+
+
+def test_an_entry_that_is_split_by_fields_and_a_call_told_by_labels_are_dead_letters() -> None:
+    split = {"uid": "u1", "index": 1, "totalSplits": 2}
+    (fields,) = decode_record(written(entry({"request": {}}, split=split)))
+    assert isinstance(fields, Undecodable)
+    assert fields.reason == "split_record"
+    (audit,) = decode_record(written(entry(None, split=split, protoPayload={"@type": "x"})))
+    assert isinstance(audit, Skipped)
     (told,) = decode_record(written(entry(None, labels={"gen_ai.request.model": "gemini-2.5-flash"})))
     assert isinstance(told, Undecodable)
     assert told.reason == "unknown_format"
@@ -201,5 +238,9 @@ def test_entries_as_the_service_wrote_them(shared: Path) -> None:
     assert alone.call_key == pushed.call_key
     assert (alone.model, alone.input_fresh, alone.output_visible + alone.output_reasoning) == ("gpt-5-2025-08-07", 8, 82)
     assert decode_record((samples / "gcp_log_entry_real.json").read_bytes())[0].reason == "plain_log"  # type: ignore[union-attr]
-    parts = (samples / "gcp_log_entry_split.jsonl").read_bytes().splitlines()
-    assert [decode_record(part)[0].reason for part in parts] == ["split_record"] * len(parts)  # type: ignore[union-attr]
+    first, second = (decode_record(line)[0] for line in (samples / "gcp_log_entry_split.jsonl").read_bytes().splitlines())
+    assert isinstance(first, Part)
+    assert isinstance(second, Part)
+    assert (first.key, first.role, first.of) == ("logging:projects/acme-prod/logs/run.googleapis.com%2Fstdout:9f1c2d", "0", 2)
+    assert (second.key, second.role, second.of) == (first.key, "1", 2)
+    assert json.loads(first.data + second.data)["textPayload"] == "<part 0><part 1>"

@@ -249,7 +249,7 @@ def test_the_runner_translates_the_job(offline: Any, monkeypatch: pytest.MonkeyP
     from apache_beam.portability.api import beam_runner_api_pb2
     from google.cloud import dataflow_v1beta3 as dataflow
 
-    secrets = (PASSWORD_VARIABLE, kafka.PASSWORD_VARIABLE, kafka.KEY_PASSWORD_VARIABLE)
+    secrets = (PASSWORD_VARIABLE, kafka.PASSWORD_VARIABLE, kafka.KEY_PASSWORD_VARIABLE, kafka.REGISTRY_PASSWORD_VARIABLE)
     for name in secrets:
         monkeypatch.setenv(name, "planted-secret")
     monkeypatch.setenv(HASH_KEY_VARIABLE, "planted-key-of-hashes")

@@ -47,7 +47,7 @@ def test_no_name_depends_on_a_line_of_somebodys_source() -> None:
 
 def test_what_runners_get_holds_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     """Functions of the steps as they are sent; workers take passwords from their own environment."""
-    for name in (PASSWORD_VARIABLE, kafka.PASSWORD_VARIABLE, kafka.KEY_PASSWORD_VARIABLE):
+    for name in (PASSWORD_VARIABLE, kafka.PASSWORD_VARIABLE, kafka.KEY_PASSWORD_VARIABLE, kafka.REGISTRY_PASSWORD_VARIABLE):
         monkeypatch.setenv(name, "planted-secret")
     functions: list[bytes] = []
 

@@ -14,10 +14,10 @@ import orjson
 from schemas.call import Call
 from schemas.part import Part
 from transforms.decode.beside import read_beside
-from transforms.decode.envelopes import MAX_ENVELOPES, Around, open_envelopes, parsed
+from transforms.decode.envelopes import MAX_ENVELOPES, Around, Budget, Held, Opened, open_envelopes, packed_text, parsed
 from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.exchange import parse_json
-from transforms.decode.formats import event, http_pair, litellm
+from transforms.decode.formats import azure_gateway, bedrock_log, event, http_pair, litellm, vertex_log
 
 Outcome = Call | Part | Undecodable | Skipped
 """What an item is: a call, a part of one, a dead letter, or rightly ignored."""
@@ -43,6 +43,9 @@ class Format(NamedTuple):
 FORMATS: Final = (
     Format("event", event.DESCRIBES, event.SIGNS, event.detect, event.decode, 20),
     Format("litellm", litellm.DESCRIBES, litellm.SIGNS, litellm.detect, litellm.decode, 10),
+    Format("bedrock_log", bedrock_log.DESCRIBES, bedrock_log.SIGNS, bedrock_log.detect, bedrock_log.decode, 40),
+    Format("vertex_log", vertex_log.DESCRIBES, vertex_log.SIGNS, vertex_log.detect, vertex_log.decode, 40),
+    Format("azure_gateway", azure_gateway.DESCRIBES, azure_gateway.SIGNS, azure_gateway.detect, azure_gateway.decode, 25),
     Format("http_pair", http_pair.DESCRIBES, http_pair.SIGNS, http_pair.detect, http_pair.decode, 30),
 )
 """Every format. Of those that recognise a record, the first reads it: gateways write a ``response``, too, so pairs come last."""
@@ -94,26 +97,32 @@ def decode_record(data: bytes, *, tenant: str = "default") -> list[Outcome]:
 
     ``tenant`` is for records that name none. A JSON array is many records; their outcomes come in its order.
     """
+    budget = Budget()
     try:
         record = orjson.loads(data)
     except orjson.JSONDecodeError:
         try:
-            record = parsed(data)  # which it may be when it is decompressed, or says why not
+            record = parsed(data, budget)  # which it may be when it is decompressed, or says why not
         except (Skipped, Undecodable) as problem:
             return [problem]
-    return _decode_value(record, tenant, None)
+    return _decode_value(record, tenant, None, budget)
 
 
-def _decode_value(value: Any, tenant: str, around: Around | None) -> list[Outcome]:
-    """What parsed JSON holds: an object is a record, an array is many, a string may be JSON itself."""
+def _decode_value(value: Any, tenant: str, around: Around | None, budget: Budget) -> list[Outcome]:
+    """What parsed JSON holds: an object is a record, an array is many, a string may be JSON itself, also in base64."""
     if value.__class__ is dict:
-        return _decode_object(value, tenant, around)
+        return _decode_object(value, tenant, around, budget)
     if value.__class__ is str:
         value = parse_json(value)
+        if value.__class__ is str:
+            try:
+                value = packed_text(value, budget)
+            except (Undecodable, Skipped) as problem:
+                return [problem]
         if value.__class__ is dict:
-            return _decode_object(value, tenant, around)
+            return _decode_object(value, tenant, around, budget)
     if value.__class__ is list and value:
-        return [outcome for item in value for outcome in _decode_object(item, tenant, around)]
+        return [outcome for item in value for outcome in _decode_object(item, tenant, around, budget)]
     return [_not_an_object(value)]
 
 
@@ -122,13 +131,13 @@ def _not_an_object(record: object) -> Undecodable:
     return Undecodable("not_an_object", f"the record is {kind or 'a number'}")
 
 
-def _decode_object(record: Any, tenant: str, around: Around | None) -> list[Outcome]:
+def _decode_object(record: Any, tenant: str, around: Around | None, budget: Budget) -> list[Outcome]:
     """What one parsed record holds; ``around``: the envelopes it is out of."""
     if record.__class__ is not dict:
         return [_not_an_object(record)]
     form = format_of(record)
     if form is None:
-        return _decode_inside(record, tenant, around)
+        return _decode_inside(record, tenant, around, budget)
     outcomes: list[Outcome]
     try:
         outcomes = list(form.decode(record))
@@ -164,17 +173,13 @@ def _stamp(call: Call, form: Format, tenant: str, around: Around | None) -> None
             read_beside(call, around.headers)
 
 
-def _decode_inside(record: dict[str, Any], tenant: str, around: Around | None) -> list[Outcome]:
+def _decode_inside(record: dict[str, Any], tenant: str, around: Around | None, budget: Budget) -> list[Outcome]:
     """What a record holds that no format recognises: it may be an envelope."""
     found: list[Outcome] = []
     if around is None or around.depth < MAX_ENVELOPES:
         try:
             for opened in open_envelopes(record):
-                if isinstance(opened, Undecodable | Skipped):
-                    found.append(opened)
-                    continue
-                inside, now = opened.within(around)
-                found += _decode_value(inside, tenant, now)
+                found += _decode_opened(opened, tenant, around, budget)
         except (Skipped, Undecodable) as problem:
             if isinstance(problem, Undecodable) and around is not None and not problem.inside:
                 problem.inside = around.data
@@ -182,10 +187,24 @@ def _decode_inside(record: dict[str, Any], tenant: str, around: Around | None) -
     if found:
         return found
     keys = ", ".join(list(record)[:12])
-    unknown = Undecodable("unknown_format", f"no format has the keys {keys[:300]}")
+    deep = f"; within {around.depth} envelopes no more are opened" if around is not None and around.depth >= MAX_ENVELOPES else ""
+    unknown = Undecodable("unknown_format", f"no format has the keys {keys[:300]}{deep}")
     if around is not None:
         unknown.inside = around.data
     return [unknown]
+
+
+def _decode_opened(opened: Held, tenant: str, around: Around | None, budget: Budget) -> list[Outcome]:
+    """What an envelope held, or one of the things it held: one that is broken costs the others nothing."""
+    if not isinstance(opened, Opened):
+        return [opened]
+    try:
+        inside, now = opened.within(around, budget)
+    except (Skipped, Undecodable) as problem:
+        if isinstance(problem, Undecodable) and around is not None:
+            problem.inside = around.data
+        return [problem]
+    return _decode_value(inside, tenant, now, budget)
 
 
 def format_table() -> str:

@@ -1,0 +1,180 @@
+"""What an envelope held, and how its contents are unpacked."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import hashlib
+import io
+import zlib
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import orjson
+from backports import zstd
+
+from schemas.part import Part
+from transforms.decode.errors import Skipped, Undecodable
+from transforms.decode.values import dumps_sorted, plausible, timestamp
+
+MAX_ENVELOPES: Final = 4
+"""Envelopes within envelopes that are opened: a log entry in a message is two."""
+
+MAX_INFLATED: Final = 64 << 20
+"""Bytes that all compressed contents of one record may grow to together."""
+
+MAX_PACKED: Final = 4
+"""Layers of base64, gzip and zstd that are taken off what one envelope holds."""
+
+_GZIP: Final = b"\x1f\x8b"
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_BASE64: Final = (b"ey", b"ew", b"W", b"H4sI", b"KLUv")
+"""How base64 begins of an object, an array, gzip and zstd."""
+
+
+class Budget:
+    """How much one record may still grow: however many envelopes it holds, they share ``MAX_INFLATED`` bytes."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = MAX_INFLATED
+
+    def inflate(self, data: bytes) -> bytes:
+        """Gzip or zstd, decompressed; else ``Undecodable`` is raised."""
+        kind = "gzip" if data[:2] == _GZIP else "zstd"
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) if kind == "gzip" else zstd.ZstdFile(io.BytesIO(data)) as file:
+                found: bytes = file.read(self.left + 1)
+        except (OSError, EOFError, zlib.error, zstd.ZstdError) as error:
+            raise Undecodable("corrupt_record", f"{kind} of {len(data)} bytes cannot be decompressed: {error}") from None
+        if len(found) > self.left:
+            raise Undecodable("record_too_large", f"{kind} of {len(data)} bytes grows the record past {MAX_INFLATED}")
+        self.left -= len(found)
+        return found
+
+
+class Around(NamedTuple):
+    """What is written on the envelopes that a record is out of, ``depth`` of them, and the bytes it was inside."""
+
+    data: bytes
+    headers: dict[str, str]
+    time: int
+    id: str
+    depth: int
+
+    @property
+    def hash(self) -> int:
+        """63 bits, those of ``transforms.decode.batch.record_hash``."""
+        return int.from_bytes(hashlib.sha256(self.data).digest()[:8], "big") >> 1
+
+
+class Opened(NamedTuple):
+    """What one envelope held: the record, parsed or as ``bytes``, and what is written on the envelope.
+
+    ``headers`` by lower-case name. ``time`` in UTC microseconds, 0 for none. ``id`` is the same whenever and wherever the same
+    record is delivered, and of no other record; empty for none.
+    """
+
+    inside: Any
+    headers: dict[str, str]
+    time: int
+    id: str
+
+    def within(self, outer: Around | None, budget: Budget) -> tuple[Any, Around]:
+        """The record, parsed, and what is written on this envelope and on those around it: the innermost goes before.
+
+        Raises:
+            Undecodable: what it holds is not JSON.
+            Skipped: it is empty.
+        """
+        data, headers, time, name = self.inside, self.headers, self.time, self.id
+        if outer is not None:
+            headers, time, name = outer.headers | headers, time or outer.time, name or outer.id
+        depth = outer.depth + 1 if outer is not None else 1
+        if data.__class__ is bytes:
+            return parsed(data, budget), Around(data, headers, time, name, depth)
+        data = dumps_sorted(data)
+        # a payload's keys have no order: each delivery is to be read alike
+        return orjson.loads(data), Around(data, headers, time, name, depth)
+
+
+Held = Opened | Part | Undecodable | Skipped
+"""What is in an envelope; one that holds many may have some that cannot be opened, or are no record of anything."""
+
+
+def parsed(data: bytes, budget: Budget) -> Any:
+    """JSON, also in base64 and compressed with gzip or zstd, at most ``MAX_PACKED`` layers deep.
+
+    Raises:
+        Undecodable: it is none; or it is too large when it is decompressed.
+        Skipped: it is blank.
+    """
+    for _ in range(MAX_PACKED):
+        if data[:2] == _GZIP or data[:4] == _ZSTD:
+            data = budget.inflate(data)
+        elif data.startswith(_BASE64):
+            try:
+                data = base64.b64decode(data.strip(), validate=True)
+            except binascii.Error:
+                break
+        else:
+            break
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        if not data.strip():
+            raise Skipped("blank") from None
+        raise Undecodable("not_json", str(error)) from None
+
+
+def packed_text(text: str, budget: Budget) -> Any:
+    """What a string holds that is base64 of JSON, perhaps compressed; the string itself where it is not."""
+    data = text.strip().encode()
+    if not data.startswith(_BASE64):
+        return text
+    try:
+        return parsed(data, budget)
+    except (Undecodable, Skipped) as problem:
+        if problem.reason == "not_json":
+            return text
+        raise
+
+
+def decoded(text: Any, what: str, kind: str) -> bytes:
+    """The bytes that base64 stands for; an absent value is no bytes.
+
+    Raises:
+        Undecodable: ``what`` is not base64; ``kind`` is what it looked like.
+    """
+    try:
+        return base64.b64decode(text or b"", validate=True)
+    except (TypeError, ValueError, binascii.Error) as error:
+        raise Undecodable("corrupt_record", f"{what} is not base64: {error}", kind) from None
+
+
+def moment(value: object) -> int:
+    """A time that a transport wrote, in UTC microseconds; 0 where it is none, or none that can be."""
+    found = timestamp(value)
+    return found[0] if found is not None and plausible(found[0]) else 0
+
+
+def labels(given: Any) -> dict[str, str]:
+    """What stands beside a record, by lower-case name: plain values only."""
+    if given.__class__ is not dict:
+        return {}
+    return {str(name).lower(): str(value) for name, value in given.items() if value.__class__ in (str, int, float, bool)}
+
+
+def attributes(given: Any, *keys: str) -> dict[str, str]:
+    """Message attributes of the form ``{name: {"Type": …, key: value}}``, of which the text is under one of ``keys``."""
+    if not isinstance(given, Mapping):
+        return {}
+    said = {}
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            text = next((value[key] for key in keys if isinstance(value.get(key), str)), None)
+            if text is not None:
+                said[str(name).lower()] = text
+    return said

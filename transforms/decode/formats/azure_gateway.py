@@ -1,0 +1,166 @@
+"""Azure's logs of calls: API Management's gateway, and the diagnostics of Azure OpenAI.
+
+API Management writes ``GatewayLogs``, one record for each request, with bodies of up to 8 KiB as strings
+(https://learn.microsoft.com/azure/azure-monitor/reference/tables/apimanagementgatewaylogs), and ``GatewayLlmLogs``, whose records
+tell of one call together: the first its usage, further ones its messages, cut at 32 KiB
+(https://learn.microsoft.com/azure/azure-monitor/reference/tables/apimanagementgatewayllmlog). Policies that log to an event hub
+(``log-to-eventhub``) write bodies under names of their own; ``requestBody`` and ``responseBody`` are read. The diagnostics of
+Azure OpenAI tell neither tokens nor texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from schemas.call import Call
+from schemas.part import Part
+from transforms.decode.errors import Skipped, Undecodable
+from transforms.decode.exchange import parse_json, read_answer
+from transforms.decode.formats import http_pair
+from transforms.decode.values import name, text
+from transforms.decode.web import address
+
+DESCRIBES: Final = "Azure API Management: gateway logs, LLM logs, log-to-eventhub; diagnostics of Azure OpenAI are ignored"
+SIGNS: Final = ("category", "Category", "responseBody", "backendResponseBody")
+
+_LLM: Final = frozenset({"GatewayLlmLogs", "ApiManagementGatewayLlmLog"})
+_GATEWAY: Final = frozenset({"GatewayLogs", "ApiManagementGatewayLogs"})
+_WITHOUT_TOKENS: Final = frozenset({"RequestResponse", "Audit", "Trace", "DeveloperPortalAuditLogs", "WebSocketConnectionLogs"})
+_BODIES: Final = frozenset({"requestBody", "responseBody", "backendRequestBody", "backendResponseBody"})
+_TAGS: Final = {
+    "api": "apiId",
+    "operation": "operationId",
+    "product": "productId",
+    "gateway_region": "location",
+}
+
+
+def detect(record: dict[str, Any]) -> bool:
+    kind = record.get("category", record.get("Category"))
+    if kind.__class__ is str and (kind in _LLM or kind in _GATEWAY):
+        return True
+    if kind.__class__ is str and kind in _WITHOUT_TOKENS:
+        return "resourceId" in record or "operationName" in record
+    return "responseBody" in record or "backendResponseBody" in record
+
+
+def decode(record: dict[str, Any]) -> Iterable[Call | Part]:
+    """A call, or a part of one.
+
+    Raises:
+        Skipped: it tells of no call, or neither of its tokens nor its texts.
+    """
+    kind = record.get("category", record.get("Category"))
+    if kind in _WITHOUT_TOKENS:
+        raise Skipped("no_tokens")
+    said = parse_json(record.get("properties"))
+    if said.__class__ is not dict:
+        if "properties" in record:
+            raise Undecodable("bad_value", f"properties: {str(said)[:60]!r} is no object", "azure_gateway")
+        said = {}
+    around = {key[:1].lower() + key[1:]: value for key, value in (record | said).items()}
+    return [_llm_part(around)] if kind in _LLM else _gateway(around, own=kind not in _GATEWAY)
+
+
+# -- LLM logs ------------------------------------------------------------------------------------------------------
+
+
+def _llm_part(said: dict[str, Any]) -> Part:
+    """One of the records of a call: that with its usage makes it whole, the others hold its messages.
+
+    How many there are none of them tells, so what they hold is not waited for: messages count only where the record with the
+    usage holds them whole.
+    """
+    key = name(said.get("correlationId")) or name(said.get("requestId"))
+    if not key:
+        raise Undecodable("bad_value", "neither correlationId nor requestId is there", "azure_gateway")
+    number = said.get("sequenceNumber", 0)
+    if not any(said.get(field) is not None for field in ("promptTokens", "completionTokens", "totalTokens")):
+        return Part(f"apim:{key}", f"messages-{name(number)}", needs=("usage",))
+    model, deployment = name(said.get("modelName")), name(said.get("deploymentName"))
+    asked = parse_json(said.get("requestMessages"))
+    answered = parse_json(said.get("responseMessages"))
+    pair = _around(said) | {
+        "provider": "azure" if deployment else None,
+        "deployment": deployment,
+        "stream": said.get("isStreamCompletion") is True,
+        "request": {"model": deployment or model, "messages": asked if asked.__class__ is list else []},
+        "response": {
+            "id": said.get("requestId"),
+            "object": "chat.completion",
+            "model": model,
+            "choices": [{"index": n, "message": each} for n, each in enumerate(answered)] if answered.__class__ is list else [],
+            "usage": {
+                "prompt_tokens": said.get("promptTokens"),
+                "completion_tokens": said.get("completionTokens"),
+                "total_tokens": said.get("totalTokens"),
+            },
+        },
+    }
+    (call,) = http_pair.decode(pair)
+    call.usage_source = "gateway"
+    if call.content is not None:
+        if asked.__class__ is not list:
+            call.content = None
+        elif answered.__class__ is not list:
+            call.content.complete = False
+    return Part(f"apim:{key}", "usage", call, needs=("usage",), rank=1)
+
+
+# -- gateway logs --------------------------------------------------------------------------------------------------
+
+
+def _gateway(said: dict[str, Any], *, own: bool) -> list[Call]:
+    """The call of a request, by what the gateway sent to the vendor and got from it, else by what the client did.
+
+    ``own``: an operator's policy wrote the record, and perhaps labels beside the bodies.
+    """
+    sent = _whole(said.get("backendRequestBody"), said.get("requestBody"))
+    got = _whole(said.get("backendResponseBody"), said.get("responseBody"))
+    reached = bool(said.get("backendUrl"))
+    url = text(said.get("backendUrl")) or text(said.get("url"))
+    if not sent and not got:
+        raise Skipped("no_tokens" if address(url).api else "plain_log")
+    pair = ({key: value for key, value in said.items() if key not in _BODIES} if own else {}) | _around(said)
+    pair |= {
+        "url": url,
+        "status": said.get("backendResponseCode") or said.get("responseCode") or said.get("statusCode") or said.get("status"),
+        "request": sent,
+        "response": got,
+        "request_headers": said.get("backendRequestHeaders") or said.get("requestHeaders"),
+        "response_headers": said.get("backendResponseHeaders") or said.get("responseHeaders"),
+    }
+    if not reached and "/deployments/" in url:
+        pair["provider"] = "azure"
+    if said.get("cache") == "hit":
+        pair["gateway_cache_hit"] = True
+    try:
+        return http_pair.decode(pair)
+    except Undecodable as problem:
+        if problem.reason == "unsupported_body" and not own and not address(url).api:
+            raise Skipped("plain_log") from None  # a request to another API behind the same gateway
+        raise
+
+
+def _whole(*bodies: Any) -> Any:
+    """The first body that is not cut, else the first that is there."""
+    there = [body for body in bodies if body not in (None, "", {})]
+    for body in there:
+        if not read_answer(body)[2]:
+            return body
+    return there[0] if there else None
+
+
+def _around(said: dict[str, Any]) -> dict[str, Any]:
+    """What both kinds of records tell of a request beside its bodies."""
+    tags = {tag: said.get(field) for tag, field in _TAGS.items()}
+    given = said.get("tags")
+    tags |= given if given.__class__ is dict else {}
+    return {
+        "time": said.get("time") or said.get("timeGenerated") or said.get("timestamp"),
+        "duration_ms": said.get("durationMs") if said.get("durationMs") is not None else said.get("totalTime"),
+        "request_id": said.get("correlationId"),
+        "api_key_alias": said.get("apimSubscriptionId"),
+        "tags": {tag: value for tag, value in tags.items() if value not in (None, "")},
+    }
