@@ -18,7 +18,7 @@ from sources.kafka import KafkaSettings
 from sources.kafka.clients import connected, why
 from sources.pubsub import PubSubSettings
 from transforms.count import CountSettings
-from transforms.decode import DecodeSettings
+from transforms.decode import DecodeSettings, named_tag
 from transforms.own.files import read_rules
 from transforms.people import People
 
@@ -44,7 +44,11 @@ def job_of(
             source.batch_bytes,
             source.split_bytes,
         ),
-        decode=DecodeSettings(tenant=settings.decode.tenant, keep_payloads=settings.decode.keep_payloads),
+        decode=DecodeSettings(
+            tenant=settings.decode.tenant,
+            keep_payloads=settings.decode.keep_payloads,
+            tags=tuple(map(named_tag, settings.decode.tags)),
+        ),
         count=CountSettings(hash_key=settings.count.key, cache_bytes=settings.count.cache_mib << 20),
         books=settings.price.books,
         owners=read_rules(settings.owners.rules),

@@ -73,6 +73,14 @@ def _store_address(value: str) -> str:
     return value
 
 
+def _tag_names(value: tuple[str, ...]) -> tuple[str, ...]:
+    if value:
+        from transforms.decode.named_tags import named_tag  # with all decoders, which reading settings does not need
+    for each in value:
+        named_tag(each)
+    return value
+
+
 def _hash_key(value: SecretStr) -> SecretStr:
     if not 16 <= len(value.get_secret_value().encode()) <= 64:
         raise ValueError("a key has 16 to 64 bytes")
@@ -100,6 +108,7 @@ def _pseudonym_keys(value: SecretStr) -> SecretStr:
 
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_one_is_a_list), _Allowed("a list of texts")]
+TagNames = Annotated[Texts, AfterValidator(_tag_names), _Allowed("a list of KIND:NAME or KIND:NAME=TAG")]
 Paths = Annotated[tuple[Path, ...], BeforeValidator(_one_is_a_list), _Allowed("a list of folders")]
 Files = Annotated[tuple[Path, ...], BeforeValidator(_one_is_a_list), _Allowed("a list of files")]
 Whole = Annotated[int, BeforeValidator(_no_bool)]
@@ -280,6 +289,10 @@ class Decode(Section):
     )
     tenant: Annotated[str, _Allowed("a text of 1 to 200 characters")] = Field(
         default="default", min_length=1, max_length=200, description="Tenant of records that name none."
+    )
+    tags: TagNames = Field(
+        default=(),
+        description="More tags to take: KIND:NAME or KIND:NAME=TAG, of header, resource, attribute, baggage, label, metadata.",
     )
 
 

@@ -10,7 +10,7 @@ includes reasoning, so adapters map to leaves that never overlap, and totals are
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 LEAVES: Final = (
     "input_fresh",
@@ -217,6 +217,7 @@ class Call:
     inside_hash: int = 0  # of the record without its envelopes; 0: it was in none
     params: bytes = b""  # request settings other than content, as sorted JSON: part of the content hash
     content: Content | None = None
+    beside: dict[str, Any] | None = None  # its record and what else only configured tags look at; dropped by decode
 
     def flag(self, name: str) -> None:
         """Add a finding about this call; a flag is never a reason to change a number in silence."""

@@ -29,6 +29,9 @@ IGNORED_REASONS: Final = {
     "transport_notice": "A transport's message about itself (a control message, a confirmation, an object that was written).",
     "plain_log": "A log entry that is no call: a line of text, an audit entry, a request to a server.",
     "no_tokens": "A log line about a request that tells neither tokens nor texts; another log tells of the same calls.",
+    "not_a_model_call": "A span, event or metric of telemetry that is no call to a model: a tool, a query, a score.",
+    "roll_up": "A span that sums up calls which have records of their own: an agent, a chain, a workflow, a wrapper of a call.",
+    "message_event": "An event that holds one message of a call which its span tells of.",
     "expired": "A call that is older than calls are kept (`retention.calls`): its minute is closed and stays as it is.",
     "forgotten": "A call of a tenant that was forgotten.",
 }

@@ -99,6 +99,7 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 
 def test_names_of_secrets() -> None:
+    assert all(map(is_secret_name, ["http.request.header.authorization", "db.password"]))
     assert all(map(is_secret_name, ["Authorization", "api_key", "openai-api-key", "Cookie", "client_secret", "password"]))
     assert not any(map(is_secret_name, ["team", "prompt_cache_key", "max_tokens", "api_key_alias", "token_count"]))
 

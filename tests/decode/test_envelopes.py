@@ -219,16 +219,13 @@ def test_a_part_that_cannot_be_is_a_dead_letter(split: dict[str, Any]) -> None:
     assert (part.reason, "no such part can be" in part.error) == ("split_record", True)
 
 
-def test_an_entry_that_is_split_by_fields_and_a_call_told_by_labels_are_dead_letters() -> None:
+def test_an_entry_that_is_split_by_fields_is_a_dead_letter() -> None:
     split = {"uid": "u1", "index": 1, "totalSplits": 2}
     (fields,) = decode_record(written(entry({"request": {}}, split=split)))
     assert isinstance(fields, Undecodable)
     assert fields.reason == "split_record"
     (audit,) = decode_record(written(entry(None, split=split, protoPayload={"@type": "x"})))
     assert isinstance(audit, Skipped)
-    (told,) = decode_record(written(entry(None, labels={"gen_ai.request.model": "gemini-2.5-flash"})))
-    assert isinstance(told, Undecodable)
-    assert told.reason == "unknown_format"
 
 
 def test_entries_as_the_service_wrote_them(shared: Path) -> None:

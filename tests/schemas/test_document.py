@@ -17,7 +17,7 @@ def test_the_page_is_what_the_code_says() -> None:
 
 
 def test_every_field_of_a_call_is_a_column() -> None:
-    fields = {field.name for field in dataclasses.fields(Call)} - {"params", "content", "transport_id", "transport_time", "inside_hash"}
+    fields = {field.name for field in dataclasses.fields(Call)} - {"params", "content", "transport_id", "transport_time", "inside_hash", "beside"}
     columns = {column.name for column in CALLS.columns}
     assert fields <= columns
     added = {"minute", "version", "ingested_at", "price_run", "book_version", "rate_id", "cost", "cost_source"}

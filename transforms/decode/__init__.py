@@ -2,6 +2,7 @@
 
 from transforms.decode.batch import DecodeSettings, decode_batch
 from transforms.decode.errors import Skipped, Undecodable
+from transforms.decode.named_tags import named_tag
 from transforms.decode.registry import FORMATS, Format, decode_record, format_table
 
 __all__ = [
@@ -13,4 +14,5 @@ __all__ = [
     "decode_batch",
     "decode_record",
     "format_table",
+    "named_tag",
 ]

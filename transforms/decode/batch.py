@@ -15,6 +15,7 @@ from schemas.call import Call
 from schemas.part import Part
 from transforms.decode.beside import read_beside
 from transforms.decode.errors import Skipped, Undecodable
+from transforms.decode.named_tags import NamedTag, take_tags
 from transforms.decode.registry import Outcome, decode_record
 from transforms.decode.scrub import keep_headers, payload, scrub
 
@@ -26,13 +27,15 @@ _NONE: Final[dict[str, str]] = {}
 class DecodeSettings:
     """``tenant`` of records that name none; whether dead letters keep the record, scrubbed of keys, and how much of it.
 
-    ``max_payload`` is in characters. ``headers`` are the names (lower case) of HTTP headers that calls keep.
+    ``max_payload`` is in characters. ``headers`` are the names (lower case) of HTTP headers that calls keep. ``tags`` are taken
+    beside those that formats take by themselves.
     """
 
     tenant: str = "default"
     keep_payloads: bool = False
     max_payload: int = 65_536
     headers: frozenset[str] = frozenset()
+    tags: tuple[NamedTag, ...] = ()
 
 
 def record_hash(data: bytes) -> int:
@@ -75,13 +78,13 @@ def _collector_paused() -> Iterator[None]:
 
 
 def _decode_records(raw: RawBatch, settings: DecodeSettings, batch: CallBatch) -> None:
-    source, segment, tenant = raw.source, raw.segment, settings.tenant
+    source, segment, tenant, wanted = raw.source, raw.segment, settings.tenant, settings.tags
     calls, hashes, times = batch.calls, batch.record_hashes, batch.times
     beside = raw.headers or repeat(_NONE)
     own, names = raw.times or repeat(0), raw.ids or repeat("")
     for data, position, headers, time, name in zip(raw.records, raw.positions, beside, own, names, strict=False):
         hashed = record_hash(data)
-        for item, outcome in enumerate(decode_record(data, tenant=tenant)):
+        for item, outcome in enumerate(decode_record(data, tenant=tenant, beside=bool(wanted))):
             if outcome.__class__ is Call:
                 outcome.source = source
                 outcome.segment = segment
@@ -91,6 +94,8 @@ def _decode_records(raw: RawBatch, settings: DecodeSettings, batch: CallBatch) -
                     read_beside(outcome, headers)
                 if name and not outcome.transport_id:
                     outcome.transport_id = name
+                if wanted:
+                    take_tags(outcome, wanted)
                 if "headers" in outcome.__dict__:
                     keep_headers(outcome, settings.headers)
                 calls.append(outcome)

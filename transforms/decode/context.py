@@ -62,6 +62,8 @@ _FROM_TAGS: Final = {
 }
 """Tags that fill a column the record itself leaves empty. Who pays is not for a tag to say, nor what was called."""
 
+COLUMN_TAGS: Final = frozenset(_FROM_TAGS)
+
 _STARTS: Final = frozenset({"started_at", "start_time", "startTime", "time", "timestamp"})
 _ENDS: Final = frozenset({"ended_at", "end_time", "endTime", "completed_at"})
 _TAGS: Final = frozenset({"tags", "metadata", "labels"})

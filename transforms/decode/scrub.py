@@ -18,16 +18,29 @@ _SECRET_NAME = (
     r"|x-goog-api-key|x-amz-security-token|(?:set-)?cookie|password|passwd|secret|[\w-]{0,40}[_-]secret|client_secret"
     r"|access[_-]?token|refresh[_-]?token|id[_-]?token|session[_-]?token|bearer|credentials?|private[_-]?key"
 )
-_NAMED: Final = re.compile(rf"(?:{_SECRET_NAME})\Z", re.IGNORECASE)
+_DOTTED: Final = r"(?:[\w-]{1,40}\.){0,6}"
+"""What stands before a name among the attributes of telemetry: ``http.request.header.authorization``."""
+
+_NAMED: Final = re.compile(rf"{_DOTTED}(?:{_SECRET_NAME})\Z", re.IGNORECASE)
 
 _RULES: Final = (
     # "name": "value" in JSON, also in JSON inside a string, where each quote wears backslashes
     (
         re.compile(
-            rf'((\\{{0,31}}")(?:{_SECRET_NAME})\\{{0,31}}"\s{{0,20}}:\s{{0,20}})(?:\[\s{{0,20}})?\\{{0,31}}"(?:(?!(?<!\\)\2).)*(?:\2|\Z)',
+            rf'((\\{{0,31}}"){_DOTTED}(?:{_SECRET_NAME})\\{{0,31}}"\s{{0,20}}:\s{{0,20}})(?:\[\s{{0,20}})?\\{{0,31}}"(?:(?!(?<!\\)\2).)*(?:\2|\Z)',
             re.IGNORECASE | re.DOTALL,
         ),
         rf"\1\2{MASK}\2",
+    ),
+    # {"key": "name", "value": …} of telemetry, where the value is in an object of its type, and of headers in a list
+    (
+        re.compile(
+            rf'("(?:key|name)"\s{{0,20}}:\s{{0,20}}"{_DOTTED}(?:{_SECRET_NAME})"\s{{0,20}},\s{{0,20}}"value"\s{{0,20}}:\s{{0,20}}'
+            r'(?:\{\s{0,20}"array_?value"\s{0,20}:\s{0,20}\{\s{0,20}"values"\s{0,20}:\s{0,20}\[\s{0,20})?'
+            r'(?:\{\s{0,20}"string_?value"\s{0,20}:\s{0,20})?")(?:[^"\\]|\\.)*("|\Z)',
+            re.IGNORECASE | re.DOTALL,
+        ),
+        rf"\1{MASK}\2",
     ),
     # name: value of an HTTP header
     (re.compile(rf"\b((?:{_SECRET_NAME})\s*:\s*)[^\s\"\\,][^\r\n\"\\]*", re.IGNORECASE), rf"\1{MASK}"),

@@ -83,6 +83,9 @@ _HOST_ENDS: Final = (
     (".crusoecloud.com", "crusoe"),
     (".databricks.com", "databricks"),
 )
+KNOWN_PROVIDERS: Final = frozenset({*_HOSTS.values(), *(provider for _, provider in _HOST_ENDS), "bedrock", "sagemaker"})
+"""Providers that a host tells for certain."""
+
 _PRIVATE: Final = re.compile(
     r"(?:localhost|127\.\d+\.\d+\.\d+|0\.0\.0\.0|10\.\d+\.\d+\.\d+|192\.168\.\d+\.\d+|172\.(?:1[6-9]|2\d|3[01])\.\d+\.\d+"
     r"|\[?::1\]?|host\.docker\.internal)\Z"

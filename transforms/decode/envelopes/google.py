@@ -71,8 +71,6 @@ def log_entry(record: dict[str, Any]) -> Held | None:
     if inside is None:
         text = record.get("textPayload")
         if text.__class__ is not str or text.lstrip()[:1] not in ("{", "["):
-            if any(name.startswith("gen_ai.") for name in headers):
-                return None  # a call that is told by its labels alone: a format of its own
             inside = _audited(mapping(record.get("protoPayload")))
         else:
             inside = text.encode()

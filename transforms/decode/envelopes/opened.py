@@ -15,6 +15,7 @@ import orjson
 from backports import zstd
 
 from schemas.part import Part
+from transforms.decode import otlp_wire
 from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.values import dumps_sorted, plausible, timestamp
 
@@ -105,7 +106,8 @@ Held = Opened | Part | Undecodable | Skipped
 
 
 def parsed(data: bytes, budget: Budget) -> Any:
-    """JSON, also in base64 and compressed with gzip or zstd, at most ``MAX_PACKED`` layers deep.
+    """JSON, or a message of OTLP as what its JSON parses to; also in base64 and compressed with gzip or zstd, at most
+    ``MAX_PACKED`` layers deep.
 
     Raises:
         Undecodable: it is none; or it is too large when it is decompressed.
@@ -124,6 +126,8 @@ def parsed(data: bytes, budget: Budget) -> Any:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
+        if data[:1] == otlp_wire.FIRST_BYTE and (found := otlp_wire.read_message(data)) is not None:
+            return found
         if not data.strip():
             raise Skipped("blank") from None
         raise Undecodable("not_json", str(error)) from None
