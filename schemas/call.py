@@ -114,7 +114,7 @@ class Call:
     # model
     provider: str = ""
     api: str = ""  # wire format of the body: openai.chat, openai.responses, anthropic.messages …
-    operation: str = ""  # chat | completion | embedding | rerank | image | audio | count_tokens
+    operation: str = ""  # chat | completion | embedding | rerank | image | audio | moderation | count_tokens
     model_requested: str = ""
     model: str = ""  # the model that answered; the one asked for where the answer names none
     deployment: str = ""

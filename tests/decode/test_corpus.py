@@ -13,11 +13,9 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 
-from schemas.batch import CallBatch, RawBatch
-from schemas.call import LEAVES, Call
-from transforms.decode import DecodeSettings, decode_batch
-
-TEXT_APIS = {"openai.chat", "openai.responses", "openai.embeddings", "anthropic.messages", "mistral.chat"}
+from schemas.call import LEAVES, Call, Message
+from schemas.part import Part
+from transforms.decode import Undecodable, decode_record
 
 
 class Line(NamedTuple):
@@ -42,41 +40,76 @@ def lines(shared: Path) -> list[Line]:
     return result
 
 
+class Decoded(NamedTuple):
+    """What the records were read as, each with the place of its record: (position, item, outcome)."""
+
+    calls: list[Call]
+    parts: list[tuple[int, str]]
+    dead: list[tuple[int, str]]
+    ignored: list[tuple[int, str]]
+
+
+def decode_all(records: list[bytes]) -> Decoded:
+    """Decode records one by one; the call that a part tells of counts as a call."""
+    found = Decoded([], [], [], [])
+    for position, data in enumerate(records):
+        for item, outcome in enumerate(decode_record(data)):
+            if isinstance(outcome, Part):
+                found.parts.append((position, outcome.role))
+                assert outcome.call is not None
+                outcome = outcome.call
+            if isinstance(outcome, Call):
+                outcome.position, outcome.item = position, item
+                found.calls.append(outcome)
+            elif isinstance(outcome, Undecodable):
+                found.dead.append((position, outcome.reason))
+            else:
+                found.ignored.append((position, outcome.reason))
+    return found
+
+
 @pytest.fixture(scope="module")
-def decoded(lines: list[Line]) -> CallBatch:
-    positions = list(range(len(lines)))
-    raw = RawBatch("corpus", bytes(16), bytes(16), 0, [line.data for line in lines], positions)
-    return decode_batch(raw, DecodeSettings())
+def decoded(lines: list[Line]) -> Decoded:
+    return decode_all([line.data for line in lines])
 
 
-def first_calls(batch: CallBatch) -> dict[int, Call]:
+def first_calls(batch: Decoded) -> dict[int, Call]:
     return {call.position: call for call in batch.calls if call.item == 0}
 
 
-def test_nothing_is_lost(lines: list[Line], decoded: CallBatch) -> None:
+def test_nothing_is_lost(lines: list[Line], decoded: Decoded) -> None:
     outcomes = Counter(call.position for call in decoded.calls if call.item == 0)
-    outcomes.update(dead.position for dead in decoded.dead)
-    outcomes.update(ignored.position for ignored in decoded.ignored)
+    outcomes.update(position for position, _ in [*decoded.dead, *decoded.ignored])
     assert set(outcomes) == set(range(len(lines)))
     assert set(outcomes.values()) == {1}
-    assert {dead.reason for dead in decoded.dead} == {"unsupported_body"}
-    assert {ignored.reason for ignored in decoded.ignored} == {"count_tokens"}
+    assert {reason for _, reason in decoded.ignored} == {"count_tokens"}
 
 
-def test_only_bodies_without_token_usage_are_dead(lines: list[Line], decoded: CallBatch) -> None:
-    for dead in decoded.dead:
-        line = lines[dead.position]
-        assert line.api not in TEXT_APIS
-        tokens = {key for key in line.usage or () if "token" in key.lower() and line.usage and line.usage[key]}
-        assert not tokens, (line.api, line.usage)
+def test_no_success_with_usage_is_dead(lines: list[Line], decoded: Decoded) -> None:
+    dead = sorted((lines[position].api, reason) for position, reason in decoded.dead)
+    assert dead == [("replicate.predictions", "unsupported_body"), ("sagemaker.invoke", "unsupported_body")]
+    assert not any(lines[position].usage for position, _ in decoded.dead)
 
 
-def test_every_counting_request_is_ignored(lines: list[Line], decoded: CallBatch) -> None:
-    ignored = {item.position for item in decoded.ignored}
+def test_what_is_made_in_the_background_comes_in_parts(lines: list[Line], decoded: Decoded) -> None:
+    """Those whose answers say that they are; no others."""
+    expected = []
+    for position, line in enumerate(lines):
+        response = orjson.loads(line.data)["response"] if line.api == "openai.responses" else None
+        if isinstance(response, dict) and "stream" in response:
+            response = next((c["response"] for c in reversed(response["stream"]) if isinstance(c.get("response"), dict)), None)
+        if isinstance(response, dict) and response.get("background"):
+            expected.append((position, "queued" if response["status"] == "queued" else "final"))
+    assert decoded.parts == expected
+    assert Counter(role for _, role in expected) == {"queued": 5, "final": 3}
+
+
+def test_every_counting_request_is_ignored(lines: list[Line], decoded: Decoded) -> None:
+    ignored = {position for position, _ in decoded.ignored}
     assert ignored == {i for i, line in enumerate(lines) if line.api.endswith("count_tokens")}
 
 
-def test_failed_calls_have_no_usage(lines: list[Line], decoded: CallBatch) -> None:
+def test_failed_calls_have_no_usage(lines: list[Line], decoded: Decoded) -> None:
     failed = 0
     for position, call in first_calls(decoded).items():
         if lines[position].status >= 400:
@@ -92,95 +125,168 @@ def number(value: Any) -> int:
     return int(value) if value is not None else 0
 
 
-def openai_totals(usage: dict[str, Any]) -> tuple[int, int]:
-    """All input and all output tokens, by the vendors' documents: total is right where the parts fall short of it."""
+class Told(NamedTuple):
+    """What a vendor says it billed, in tokens; ``read``, ``written`` and ``thought`` are within input and output."""
+
+    input: int
+    output: int
+    read: int = 0
+    written: int = 0
+    thought: int = 0
+
+
+def openai_told(usage: dict[str, Any]) -> Told:
+    """By the vendors' documents; the total is right where the parts fall short of it."""
+    taken = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
+    made = usage.get("completion_tokens_details") or usage.get("output_tokens_details") or {}
+    names = (
+        "prompt_cache_hit_tokens",
+        "cache_read_input_tokens",
+        "num_cached_tokens",
+        "cached_tokens",
+        "cached_prompt_text_tokens",
+    )
+    read = taken.get("cached_tokens")
+    if read is None:
+        read = next((usage[name] for name in names if usage.get(name) is not None), 0)
+    written = taken.get("cache_write_tokens")
+    if written is None:
+        written = taken.get("cache_creation_tokens", usage.get("cache_creation_input_tokens"))
+    thought = made.get("reasoning_tokens")
+    if thought is None:
+        thought = number(usage.get("reasoning_tokens"))
     given = usage.get("prompt_tokens", usage.get("input_tokens"))
     output = number(usage.get("completion_tokens", usage.get("output_tokens")))
     total = usage.get("total_tokens")
     if given is None:
-        return number(total), 0
-    if total is None or total == given + output:
-        return given, output
-    audio = number((usage.get("prompt_tokens_details") or {}).get("audio_tokens"))
-    if audio and total == given + audio + output:  # Mistral bills audio beside the prompt
-        return given + audio, output
-    return given, total - given  # xAI's reasoning, Gemini's hidden thoughts
+        return Told(number(total), 0)
+    if total is not None and total != given + output:
+        audio = number(taken.get("audio_tokens"))
+        if audio and total == given + audio + output:  # Mistral bills audio beside the prompt
+            given += audio
+        else:  # xAI's reasoning, Gemini's hidden thoughts
+            thought = thought or total - given - output
+            output = total - given
+    return Told(given, output, number(read), number(written), thought)
 
 
-def anthropic_totals(usage: dict[str, Any], model: str) -> tuple[int, int]:
+def anthropic_told(usage: dict[str, Any], model: str) -> Told:
     """Input excludes the cache counters. Iterations of the model itself stand for the figures at the top."""
     steps = [step for step in usage.get("iterations") or [] if step.get("model") in (None, model)] or [usage]
-    taken = sum(
-        number(step.get(key))
-        for step in steps
-        for key in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-    )
-    return taken, sum(number(step.get("output_tokens")) for step in steps)
+
+    def total(key: str) -> int:
+        return sum(number(step.get(key)) for step in steps)
+
+    read, written = total("cache_read_input_tokens"), total("cache_creation_input_tokens")
+    thought = number((usage.get("output_tokens_details") or {}).get("thinking_tokens"))
+    return Told(total("input_tokens") + read + written, total("output_tokens"), read, written, thought)
 
 
-def gemini_totals(usage: dict[str, Any]) -> tuple[int, int]:
+def gemini_told(usage: dict[str, Any]) -> Told:
     def get(camel: str, snake: str) -> int:
         return number(usage.get(camel, usage.get(snake)))
 
-    taken = get("promptTokenCount", "prompt_token_count") + get("toolUsePromptTokenCount", "tool_use_prompt_token_count")
-    return taken, get("candidatesTokenCount", "candidates_token_count") + get("thoughtsTokenCount", "thoughts_token_count")
+    thought = get("thoughtsTokenCount", "thoughts_token_count")
+    return Told(
+        get("promptTokenCount", "prompt_token_count") + get("toolUsePromptTokenCount", "tool_use_prompt_token_count"),
+        get("candidatesTokenCount", "candidates_token_count") + thought,
+        get("cachedContentTokenCount", "cached_content_token_count"),
+        0,
+        thought,
+    )
 
 
-def bedrock_totals(usage: dict[str, Any]) -> tuple[int, int]:
-    taken = number(usage.get("inputTokens"))
-    for name in ("cacheReadInputToken", "cacheWriteInputToken"):
-        taken += number(usage.get(name + "s", usage.get(name + "Count")))
-    return taken, number(usage.get("outputTokens"))
+def bedrock_told(usage: dict[str, Any]) -> Told:
+    read, written = (
+        number(usage.get(name + "s", usage.get(name + "Count"))) for name in ("cacheReadInputToken", "cacheWriteInputToken")
+    )
+    return Told(number(usage.get("inputTokens")) + read + written, number(usage.get("outputTokens")), read, written)
 
 
-def totals(line: Line, model: str) -> tuple[int, int] | None:
-    """Input and output tokens the vendor reports for a line, ``None`` for bodies not compared here."""
-    usage = line.usage
-    assert usage is not None
-    if line.api == "anthropic.messages":
-        return anthropic_totals(usage, model)
-    if line.api == "gemini.generate":
-        return gemini_totals(usage)
-    if line.api == "bedrock.converse":
-        return bedrock_totals(usage)
-    if line.api in ("ollama.chat", "ollama.generate"):
-        return number(usage.get("prompt_eval_count")), number(usage.get("eval_count"))
-    if line.api == "cohere.chat":
-        billed = usage["billed_units"]
-        return billed["input_tokens"], billed["output_tokens"]
-    if line.api == "bedrock.invoke" and "input_tokens" in usage:
-        return anthropic_totals(usage, model)
-    if line.api.startswith("openai.") or line.api in ("mistral.chat", "mistral.embeddings", "xai.grpc_chat", "rerank"):
-        return openai_totals(usage) if "total_tokens" in usage or "prompt_tokens" in usage else None
+def invoke_told(usage: dict[str, Any], model: str) -> Told | None:
+    """InvokeModel has the usage of whose model it is; the last chunk of a stream has Bedrock's own."""
+    if "input_tokens" in usage:
+        return anthropic_told(usage, model)
+    if "prompt_tokens" in usage:
+        return openai_told(usage)
+    if "inputTokens" in usage:
+        return bedrock_told(usage)
+    own = usage.get("amazon-bedrock-invocationMetrics")
+    if own:
+        return Told(number(own.get("inputTokenCount")), number(own.get("outputTokenCount")))
+    if "inputTextTokenCount" in usage:
+        return Told(number(usage["inputTextTokenCount"]), sum(map(number, usage.get("results.tokenCount") or [])))
+    if "prompt_token_count" in usage:
+        return Told(number(usage["prompt_token_count"]), number(usage["generation_token_count"]))
     return None
 
 
-def test_leaves_sum_to_what_the_vendors_report(lines: list[Line], decoded: CallBatch) -> None:
+def told(line: Line, model: str) -> Told | None:
+    """What the vendor reports for a line; ``None`` where it reports no tokens."""
+    usage, api = line.usage, line.api
+    assert usage is not None
+    if set(usage) == {"_headers"}:  # headers are not in the corpus
+        return None
+    if api == "bedrock.invoke":
+        return invoke_told(usage, model)
+    if api == "anthropic.messages":
+        return anthropic_told(usage, model)
+    if api in ("gemini.generate", "gemini.embeddings"):
+        return gemini_told(usage)
+    if api == "gemini.interactions":
+        thought, read = usage["total_thought_tokens"], usage["total_cached_tokens"]
+        taken = usage["total_input_tokens"] + usage["total_tool_use_tokens"]
+        return Told(taken, usage["total_output_tokens"] + thought, read, 0, thought)
+    if api == "bedrock.converse":
+        return bedrock_told(usage)
+    if api.startswith("ollama."):
+        return Told(number(usage.get("prompt_eval_count")), number(usage.get("eval_count")))
+    if api.startswith("cohere."):
+        billed = usage["billed_units"]
+        if "input_tokens" not in billed:  # rerank, by searches
+            return None
+        return Told(billed["input_tokens"], number(billed.get("output_tokens")))
+    if api == "alephalpha.complete":
+        return Told(usage["num_tokens_prompt_total"], usage["num_tokens_generated"])
+    if any("token" in key and usage[key] is not None for key in usage):
+        return openai_told(usage)
+    return None  # pictures and speech, by money alone
+
+
+def test_leaves_are_what_the_vendors_report(lines: list[Line], decoded: Decoded) -> None:
+    """Every call that reports tokens; those whose figures contradict each other keep them."""
     compared: Counter[str] = Counter()
+    without: Counter[str] = Counter()
     inconsistent = 0
     for position, call in first_calls(decoded).items():
         line = lines[position]
-        if not line.usage or call.usage_source == "none":
+        if not line.usage or line.status >= 400:
             continue
-        expected = totals(line, call.model)
+        expected = told(line, call.model)
         if expected is None:
+            assert call.usage_source in ("none", "vendor"), line.usage
+            without[line.api] += 1
             continue
+        assert call.usage_source == "vendor", (line.api, line.usage)
         if call.usage_quality == "inconsistent":
             inconsistent += 1
+            assert call.vendor_input == number(line.usage.get("prompt_tokens", line.usage.get("promptTokenCount"))), line.usage
             continue
         taken = sum(getattr(call, leaf) or 0 for leaf in LEAVES if leaf.startswith("input"))
         given = sum(getattr(call, leaf) or 0 for leaf in LEAVES if leaf.startswith("output"))
-        assert (taken, given) == expected, (line.api, line.provider, line.usage, call.flags)
+        written = sum(getattr(call, leaf) or 0 for leaf in LEAVES if leaf.startswith("input_cache_write"))
+        found = Told(taken, given, call.input_cache_read or 0, written, call.output_reasoning or 0)
+        assert found == expected, (line.api, line.provider, line.usage, call.flags)
         compared[line.api] += 1
+    assert (compared.total(), inconsistent, without.total()) == (7432, 37, 34)
     assert compared["openai.chat"] > 3700
     assert compared["anthropic.messages"] > 970
     assert compared["openai.responses"] > 920
     assert compared["gemini.generate"] > 830
     assert compared["bedrock.converse"] > 295
-    assert inconsistent < 45
 
 
-def test_parts_are_what_the_vendors_report(lines: list[Line], decoded: CallBatch) -> None:
+def test_parts_are_what_the_vendors_report(lines: list[Line], decoded: Decoded) -> None:
     """Cached and reasoning tokens of OpenAI's own traffic, where the names are certain."""
     compared = 0
     for position, call in first_calls(decoded).items():
@@ -204,14 +310,6 @@ def test_parts_are_what_the_vendors_report(lines: list[Line], decoded: CallBatch
     assert compared > 3200
 
 
-def test_usage_is_never_lost(lines: list[Line], decoded: CallBatch) -> None:
-    """A success that reports usage has it; InvokeModel's headers are not in the corpus."""
-    for position, call in first_calls(decoded).items():
-        line = lines[position]
-        if line.usage and line.status < 400 and set(line.usage) != {"_headers"}:
-            assert call.usage_source == "vendor", (line.api, line.usage)
-
-
 def test_providers_without_their_label(lines: list[Line]) -> None:
     """Host and body alone name the provider, but for placeholders a recorder put in place of the host."""
     records = []
@@ -219,10 +317,9 @@ def test_providers_without_their_label(lines: list[Line]) -> None:
         record = orjson.loads(line.data)
         del record["provider"]
         records.append(orjson.dumps(record))
-    raw = RawBatch("corpus", bytes(16), bytes(16), 0, records, list(range(len(records))))
     wrong = Counter(
         (lines[position].provider, call.provider)
-        for position, call in first_calls(decode_batch(raw, DecodeSettings())).items()
+        for position, call in first_calls(decode_all(records)).items()
         if call.provider != lines[position].provider
     )
     for (expected, found), times in wrong.items():
@@ -230,7 +327,7 @@ def test_providers_without_their_label(lines: list[Line]) -> None:
     assert wrong.total() < 150
 
 
-def test_other_models_within_a_call_are_calls_of_their_own(lines: list[Line], decoded: CallBatch) -> None:
+def test_other_models_within_a_call_are_calls_of_their_own(lines: list[Line], decoded: Decoded) -> None:
     others = [call for call in decoded.calls if call.item > 0]
     for call in others:
         usage = lines[call.position].usage
@@ -253,7 +350,7 @@ def texts_of_chunks(chunks: list[Any]) -> str:
     return said + refused
 
 
-def test_streamed_answers_are_put_together(lines: list[Line], decoded: CallBatch) -> None:
+def test_streamed_answers_are_put_together(lines: list[Line], decoded: Decoded) -> None:
     compared = 0
     for position, call in first_calls(decoded).items():
         line = lines[position]
@@ -271,3 +368,80 @@ def test_streamed_answers_are_put_together(lines: list[Line], decoded: CallBatch
         assert said == expected
         compared += 1
     assert compared > 1700
+
+
+# Objects of the user's or about the answer, whose fields may be called as texts are.
+APART = {"functionResponse", "function_response", "functionCall", "function_call", "groundingMetadata", "grounding_metadata",
+         "json", "toolUse", "tool_calls", "toolResponse"}  # fmt: skip
+
+
+def texts_under(value: Any, key: str) -> list[str]:
+    """Every text in a JSON value that stands under a key, wherever it is."""
+    if isinstance(value, dict):
+        own = [value[key]] if isinstance(value.get(key), str) else []
+        return own + [found for name, inner in value.items() if name not in APART for found in texts_under(inner, key)]
+    return [found for inner in value for found in texts_under(inner, key)] if isinstance(value, list) else []
+
+
+# Where the texts of a prompt lie, the key they stand under there and in answers, and where these lie.
+TEXTS = {
+    "gemini.generate": (("systemInstruction", "system_instruction", "contents"), "text", "text", "candidates"),
+    "bedrock.converse": (("system", "messages"), "text", "text", "output"),
+    "ollama.chat": (("messages",), "content", "content", "message"),
+    "xai.grpc_chat": (("messages",), "text", "content", "outputs"),
+}
+
+
+def said(messages: list[Message], *kinds: str) -> list[str]:
+    return [part.text for message in messages for part in message.parts if part.kind in kinds]
+
+
+def test_prompts_say_what_was_sent(lines: list[Line], decoded: Decoded) -> None:
+    """Every text that was sent is in the prompt, and the prompt has no other."""
+    compared: Counter[str] = Counter()
+    for position, call in first_calls(decoded).items():
+        line = lines[position]
+        request = orjson.loads(line.data)["request"] if line.api in TEXTS else {}
+        if call.content is None or line.api not in TEXTS or isinstance(request.get("contents"), str) or "config" in request:
+            continue  # an SDK's own shape
+        places, key, _, _ = TEXTS[line.api]
+        sent = [text for place in places for text in texts_under(request.get(place), key) if text]
+        prompt = call.content.prompt
+        assert set(said(prompt, "text")) - {""} <= set(sent), line.api
+        everything = said(prompt, "text", "reasoning", "result")
+        assert all(any(text in each for each in everything) for text in sent), (line.api, sent, everything)
+        compared[line.api] += 1
+    assert compared["gemini.generate"] > 700
+    assert compared["bedrock.converse"] > 280
+    assert compared["ollama.chat"] > 40
+    assert compared["xai.grpc_chat"] > 50
+
+
+def test_answers_say_what_came_back(lines: list[Line], decoded: Decoded) -> None:
+    """The same letters, in whatever order several answers and blocks are put together."""
+    compared: Counter[str] = Counter()
+    for position, call in first_calls(decoded).items():
+        line = lines[position]
+        if call.content is None or line.api not in TEXTS or line.status >= 400:
+            continue
+        response = orjson.loads(line.data)["response"]
+        _, _, key, place = TEXTS[line.api]
+        chunks = response if isinstance(response, list) else response.get("stream", [response])
+        if line.api == "bedrock.converse" and "stream" in response:
+            came = [text for chunk in chunks for text in texts_under(chunk.get("contentBlockDelta"), key)]
+        elif line.api == "xai.grpc_chat" and "stream" in response:
+            came = [text for chunk in chunks for text in texts_under(chunk["chunk"].get("outputs"), key)]
+        else:
+            came = [text for chunk in chunks for text in texts_under(chunk.get(place), key)]
+        output = said(call.content.output, "text", "reasoning")
+        if line.api in ("ollama.chat", "xai.grpc_chat"):  # thoughts stand under another key
+            output = said(call.content.output, "text")
+        if (
+            '"code' in line.data.decode() or "citation" in line.data.decode() or b"SERVER_SIDE" in line.data
+        ):  # what hosted tools wrote is not read
+            continue
+        assert Counter("".join(output)) == Counter("".join(came)), (line.api, output, came)
+        compared[line.api] += 1
+    assert compared["gemini.generate"] > 600, compared
+    assert compared["bedrock.converse"] > 200
+    assert compared.total() > 900

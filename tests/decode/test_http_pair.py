@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from schemas.call import Call, Content, Part
+from schemas.part import Part as PartOfCall
 from transforms.decode import Skipped, Undecodable, decode_record
 
 Json = dict[str, Any]
@@ -356,13 +357,46 @@ def test_what_the_vendor_holds_makes_content_incomplete(request_: Json) -> None:
 
 @pytest.mark.parametrize(
     ("status", "expected"),
-    [("incomplete", "incomplete"), ("failed", "error"), ("cancelled", "cancelled"), ("queued", "incomplete")],
+    [("incomplete", "incomplete"), ("failed", "error"), ("cancelled", "cancelled")],
 )
 def test_statuses_of_responses(status: str, expected: str) -> None:
     error = {"code": "server_error", "message": "x"} if status == "failed" else None
     call = decode(responses_pair(responses(status=status, error=error)))
     assert call.status == expected
     assert call.error_type == ("server_error" if error else "")
+
+
+def part_of(record: Json) -> PartOfCall:
+    outcomes = decode_record(orjson.dumps(record))
+    assert len(outcomes) == 1
+    assert isinstance(outcomes[0], PartOfCall), outcomes
+    return outcomes[0]
+
+
+def test_responses_made_in_the_background_come_in_parts() -> None:
+    """Asked for, polled, fetched: three records, of one call."""
+    asked = responses_pair(responses(status="queued", background=True, usage=None, output=[]), background=True)
+    polled = {**asked, "url": "https://api.openai.com/v1/responses/resp_1", "request": None,
+              "response": responses(status="in_progress", background=True, usage=None, output=[])}  # fmt: skip
+    fetched = {**polled, "response": responses(background=True)}
+    parts = [part_of(record) for record in (asked, polled, fetched)]
+    assert {part.key for part in parts} == {f"openai.responses:{responses()['id']}"}
+    assert [part.role for part in parts] == ["queued", "in_progress", "final"]
+    assert [part.needs for part in parts] == [("final",)] * 3
+    assert [part.format for part in parts] == ["http_pair"] * 3
+    calls = [part.call for part in parts]
+    assert [call and call.usage_source for call in calls] == ["none", "none", "vendor"]
+    assert [call and call.status for call in calls] == ["incomplete", "incomplete", "ok"]
+
+
+def test_only_what_says_so_was_made_in_the_background() -> None:
+    assert decode(responses_pair(responses(background=False))).status == "ok"
+    assert decode(responses_pair(responses(status="in_progress", background=False, usage=None))).status == "incomplete"
+    assert part_of(responses_pair(responses(status="in_progress", usage=None))).role == "in_progress"
+    nameless = decode(responses_pair(responses(status="queued", background=True, usage=None, id=None)))
+    assert nameless.status == "incomplete"  # nothing to join it by
+    failed = responses(status="failed", background=True, error={"code": "server_error"}, usage=None)
+    assert part_of(responses_pair(failed)).role == "final"
 
 
 def embeddings(given: Any) -> Call:
@@ -574,7 +608,9 @@ def test_dead_letters_say_why() -> None:
     assert "-7" in letter.error
     assert refused({"url": "https://api.openai.com/v1/chat/completions", "status": 200}).reason == "not_a_call"
     speech = {"url": "https://api.openai.com/v1/audio/speech", "status": 200, "request": {}, "response": {"_len": 1}}
-    assert refused(speech).reason == "unsupported_body"
+    assert decode(speech).usage_source == "none"  # carried, though what it costs is not told
+    unknown = {"url": "https://api.openai.com/v1/unheard", "status": 200, "request": {}, "response": {"_len": 1}}
+    assert refused(unknown).reason == "unsupported_body"
     assert refused({"a": 1}).reason == "unknown_format"
     assert refused(5).reason == "not_an_object"
     assert refused([]).reason == "not_an_object"

@@ -19,6 +19,7 @@ from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.exchange import parse_json
 from transforms.decode.formats import (
     azure_gateway,
+    batch_item,
     bedrock_log,
     event,
     http_pair,
@@ -26,6 +27,7 @@ from transforms.decode.formats import (
     mlflow,
     otel_log_entry,
     otlp,
+    vendor_body,
     vertex_log,
 )
 from transforms.decode.values import dumps
@@ -61,9 +63,12 @@ FORMATS: Final = (
     Format("otlp", otlp.DESCRIBES, otlp.SIGNS, otlp.detect, otlp.decode, 5),
     Format("mlflow", mlflow.DESCRIBES, mlflow.SIGNS, mlflow.detect, mlflow.decode, 5),
     Format("otel_log_entry", otel_log_entry.DESCRIBES, otel_log_entry.SIGNS, otel_log_entry.detect, otel_log_entry.decode, 5),
+    Format("batch_item", batch_item.DESCRIBES, batch_item.SIGNS, batch_item.detect, batch_item.decode, 30),
     Format("http_pair", http_pair.DESCRIBES, http_pair.SIGNS, http_pair.detect, http_pair.decode, 30),
+    Format("vendor_body", vendor_body.DESCRIBES, vendor_body.SIGNS, vendor_body.detect, vendor_body.decode, 25),
 )
-"""Every format. Of those that recognise a record, the first reads it: gateways write a ``response``, too, so pairs come last."""
+"""Every format. Of those that recognise a record, the first reads it: gateways write a ``response``, too, so pairs come late, and
+bodies alone, which tell the least, last."""
 
 
 class Index:
@@ -165,6 +170,8 @@ def _decode_value(value: Any, reading: _Reading, around: Around | None) -> list[
         if value.__class__ is dict:
             return _decode_object(value, reading, around)
     if value.__class__ is list and value:
+        if vendor_body.is_stream(value):
+            return _decode_object({"stream": value}, reading, around)
         return [outcome for item in value for outcome in _decode_object(item, reading, around)]
     return [_not_an_object(value)]
 

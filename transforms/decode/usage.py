@@ -79,6 +79,7 @@ def openai(call: Call, usage: _Json) -> None:
         if total is not None:
             _begin(call, None, None, total)
             call.usage_quality = "partial"
+        _reported_cost(call, usage)  # of what is billed by the picture or the second
         return
     _begin(call, prompt, output, total)
     if prompt is None or output is None:

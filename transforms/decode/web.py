@@ -118,6 +118,7 @@ _ROUTES: Final = tuple(
         (r"/v[12]/chat/?\Z", "cohere.chat"),
         (r"/v[12]/embed/?\Z", "cohere.embeddings"),
         (r"/images/(?:generations|edits|variations)/?\Z", "openai.images"),
+        (r"/moderations/?\Z", "openai.moderation"),
         (r"/audio/(?:speech|transcriptions|translations)/?\Z", "openai.audio"),
         (r"/completions/?\Z", "openai.completions"),
         (r"/GetCompletion(?:Chunk)?\Z", "xai.grpc_chat"),
@@ -159,8 +160,7 @@ def _address(url: str) -> Address:
     region, scope = _region(bare, path)
     model = _model_of_path(path, api)
     if provider == "bedrock" and not scope:
-        profile = _PROFILE_SCOPE.match(model)
-        scope = profile.group(1) if profile else "regional" if region else ""
+        scope = profile_scope(model) or ("regional" if region else "")
     deployment = _DEPLOYMENT.search(path)
     found_deployment = unquote(deployment.group(1)) if deployment else ""
     project = _PROJECT.search(path) if provider in ("vertex", "gemini") else None
@@ -180,6 +180,12 @@ def _address(url: str) -> Address:
 def address(url: str) -> Address:
     """Read a URL, with or without scheme; never raises."""
     return _address(url.partition("?")[0].partition("#")[0][:1024]) if url else Address()
+
+
+def profile_scope(model: str) -> str:
+    """Where a model of Bedrock may run, by the prefix of its inference profile: us, eu, global …; empty without one."""
+    profile = _PROFILE_SCOPE.match(model)
+    return profile.group(1) if profile else ""
 
 
 def _region(host: str, path: str) -> tuple[str, str]:
@@ -343,3 +349,6 @@ def apply_headers(call: Call, given: dict[str, str]) -> None:
     speed = given.get("x-amzn-bedrock-performanceconfig-latency")
     if speed:
         call.speed = speed
+    tier = given.get("x-amzn-bedrock-service-tier")
+    if tier:
+        call.service_tier = tier[:64]

@@ -197,7 +197,7 @@ def _stream(call: Call, chunks: list[Any], content: Content) -> dict[str, Any]:
     call.stream = True
     usage: dict[str, Any] = {}
     blocks: dict[Any, list[Any]] = {}  # by index: the block as it started, then its pieces
-    stopped = False
+    stopped = told = False
     for chunk in chunks:
         if chunk.__class__ is not dict:
             continue
@@ -222,6 +222,7 @@ def _stream(call: Call, chunks: list[Any], content: Content) -> dict[str, Any]:
                 call.stop_reason = name(reason)
             given = chunk.get("usage")
             if given.__class__ is dict:
+                told = True
                 usage.update({key: value for key, value in given.items() if value is not None})
         elif what == "message_stop":
             stopped = True
@@ -243,7 +244,7 @@ def _stream(call: Call, chunks: list[Any], content: Content) -> dict[str, Any]:
             read_block(opened, parts, content)
     if parts:
         content.output.append(Message("assistant", tuple(parts)))
-    if not stopped and not call.stop_reason and call.status == "ok":
+    if not stopped and not (call.stop_reason and told) and call.status == "ok":
         call.status = "incomplete"
         if usage.get("output_tokens") is not None:  # the first event's figure is a placeholder
             del usage["output_tokens"]

@@ -34,6 +34,7 @@ _STATUSES: Final = {
     "failed": "error",
     "cancelled": "cancelled",
 }
+_WAITING: Final = ("queued", "in_progress")
 
 
 def ask(call: Call, x: Exchange) -> None:
@@ -183,6 +184,9 @@ def reply(call: Call, x: Exchange) -> None:
     error = get("error")
     if error.__class__ is dict and call.status == "error":
         call.error_type = name(error.get("code") or error.get("type"))
+    background = get("background")
+    if background or (status in _WAITING and background is None and x.chunks is None):
+        x.polled = name(status) if status in _WAITING else "final"
     content = content_of(call)
     output = get("output")
     if output:
@@ -195,7 +199,7 @@ def reply(call: Call, x: Exchange) -> None:
     if x.chunks is not None:
         if not content.output:
             _from_deltas(content, x.chunks)
-        if not status or status in ("in_progress", "queued"):
+        if not status or status in _WAITING:
             call.status = "incomplete"
     usage = get("usage")
     if usage.__class__ is dict:

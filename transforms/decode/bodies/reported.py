@@ -1,18 +1,24 @@
-"""Shared by the bodies that are carried by their reported usage: their texts are not read."""
+"""What many bodies have in common: settings of a request, who answered, and bodies of which the usage alone is read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from schemas.call import Call
 from transforms.decode.content import params
 from transforms.decode.exchange import Body, Exchange
+from transforms.decode.times import created
 from transforms.decode.values import count, mapping, name
 
-_SETTINGS = ("generationConfig", "generation_config", "config", "inferenceConfig", "options", "textGenerationConfig")
-_LIMITS = ("max_tokens", "maxOutputTokens", "max_output_tokens", "maxTokens", "num_predict", "max_gen_len",
-           "maxTokenCount", "max_tokens_to_sample", "maximum_tokens")  # fmt: skip
+_SETTINGS: Final = frozenset(
+    {"generationConfig", "generation_config", "config", "inferenceConfig", "options", "textGenerationConfig"}
+)
+_LIMITS: Final = frozenset(
+    {"max_tokens", "maxOutputTokens", "max_output_tokens", "maxTokens", "num_predict", "max_gen_len", "maxTokenCount",
+     "max_tokens_to_sample", "maximum_tokens"}
+)  # fmt: skip
+"""A request has one of each at most."""
 
 
 def ask(call: Call, x: Exchange) -> None:
@@ -22,13 +28,27 @@ def ask(call: Call, x: Exchange) -> None:
     call.model_requested = call.model_requested.removeprefix("models/")
     if request.get("stream") is True:
         call.stream = True
-    for place in (request, *(mapping(request.get(key)) for key in _SETTINGS)):
-        for key in _LIMITS:
-            limit = place.get(key)
-            if limit.__class__ is int and limit > 0:
-                call.max_tokens = count(limit, key)
-                break
+    _limit(call, request)
+    for key in sorted(_SETTINGS & request.keys()):
+        _limit(call, mapping(request[key]))
     call.params = params(request)
+
+
+def _limit(call: Call, place: dict[str, Any]) -> None:
+    for key in sorted(_LIMITS & place.keys()):
+        limit = place[key]
+        if limit.__class__ is int and limit > 0:
+            call.max_tokens = count(limit, key)
+
+
+def identity(call: Call, answer: dict[str, Any]) -> None:
+    """Who answered, and when, where the names are OpenAI's."""
+    call.provider_call_id = name(answer.get("id"))
+    call.model = name(answer.get("model"))
+    created(call, answer.get("created"))
+    tier = answer.get("service_tier")
+    if tier:
+        call.service_tier = name(tier)
 
 
 def last_with(x: Exchange, *keys: str) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def _llm_part(said: dict[str, Any]) -> Part:
             },
         },
     }
-    (call,) = http_pair.decode(pair)
+    (call,) = (outcome for outcome in http_pair.decode(pair) if isinstance(outcome, Call))
     call.usage_source = "gateway"
     if call.content is not None:
         if asked.__class__ is not list:
@@ -111,7 +111,7 @@ def _llm_part(said: dict[str, Any]) -> Part:
 # -- gateway logs --------------------------------------------------------------------------------------------------
 
 
-def _gateway(said: dict[str, Any], *, own: bool) -> list[Call]:
+def _gateway(said: dict[str, Any], *, own: bool) -> list[Call | Part]:
     """The call of a request, by what the gateway sent to the vendor and got from it, else by what the client did.
 
     ``own``: an operator's policy wrote the record, and perhaps labels beside the bodies.

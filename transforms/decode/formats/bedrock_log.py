@@ -53,7 +53,8 @@ def decode(record: dict[str, Any]) -> list[Call]:
     answer: Any = parse_json(got.get("outputBodyJson"))
     if answer.__class__ is list:  # a stopped stream may end with "[DONE]"
         answer = [chunk for chunk in answer if chunk.__class__ is dict]
-    calls = http_pair.decode(_pair(record, model, asked, answer, said))
+    outcomes = http_pair.decode(_pair(record, model, asked, answer, said))
+    calls = [outcome for outcome in outcomes if isinstance(outcome, Call)]
     call = calls[0]
     call.account = name(record.get("accountId")) or call.account
     call.provider_call_id = call.provider_call_id or call.request_id

@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 from schemas.call import Call
+from schemas.part import Part
 from transforms.decode import times
 from transforms.decode.bodies import pick
 from transforms.decode.bodies.bedrock import usage_of_headers
 from transforms.decode.context import read_context, request_tags
 from transforms.decode.errors import Skipped, Undecodable
-from transforms.decode.exchange import Exchange, parse_json, read_answer
+from transforms.decode.exchange import Body, Exchange, parse_json, read_answer
+from transforms.decode.salvage import salvage
 from transforms.decode.values import count, mapping, name
 from transforms.decode.web import (
     CONTROL,
@@ -24,6 +26,7 @@ from transforms.decode.web import (
     address,
     apply_headers,
     headers,
+    profile_scope,
     provider_of_body,
 )
 
@@ -36,12 +39,13 @@ _WRAPPER_KEYS: Final = frozenset({"method", "uri", "url", "headers"})
 
 def detect(record: dict[str, Any]) -> bool:
     return ("request" in record or "response" in record or ("url" in record and "status" in record)) and (
-        record.get("schema").__class__ is not str or not record["schema"].startswith("llm-finops/")
+        (record.get("schema").__class__ is not str or not record["schema"].startswith("llm-finops/"))
+        and not ("done" in record and "created_at" in record and "request" not in record)  # Ollama's: its text is its response
     )
 
 
-def decode(record: dict[str, Any]) -> list[Call]:
-    """One call, and one more for each other model the vendor asked on the way."""
+def decode(record: dict[str, Any]) -> list[Call | Part]:
+    """One call, and one more for each other model the vendor asked on the way; a part of one that is made in the background."""
     get = record.get
     asked: Any = get("request")
     response: Any = get("response")
@@ -78,8 +82,11 @@ def decode(record: dict[str, Any]) -> list[Call]:
             get("response_headers"),
             wrapper.get("headers"),
         )
-    x = Exchange(asked if asked.__class__ is dict else _NOTHING, answer, chunks, where, headers_found, status)
-    x.request_cut = asked.__class__ is str
+    asked_whole = asked.__class__ is dict
+    x = Exchange(asked if asked_whole else _NOTHING, answer, chunks, where, headers_found, status)
+    if not asked_whole and asked.__class__ is str:
+        x.request_cut = True
+        x.request = _of_cut(asked)
     x.answer_cut = cut
     return _read(call, x)
 
@@ -91,8 +98,19 @@ _NO_HEADERS: Final[dict[str, str]] = {}
 _NOTHING: Final[dict[str, Any]] = {}
 _NOWHERE: Final = Address()
 
+_OF_CUT: Final = frozenset(
+    {"model", "modelId", "stream", "max_tokens", "max_completion_tokens", "max_output_tokens", "service_tier", "speed", "user",
+     "safety_identifier", "prompt_cache_key", "background", "metadata", "requestMetadata", "labels"}
+)  # fmt: skip
+"""What a request that was cut still says for sure. Its prompt is not read: half of it would pass for the whole."""
 
-def _read(call: Call, x: Exchange) -> list[Call]:
+
+def _of_cut(text: str) -> dict[str, Any]:
+    found = salvage(text.lstrip("\ufeff \r\n\t"))
+    return {key: found[key] for key in _OF_CUT & found.keys()} if isinstance(found, dict) else {}
+
+
+def _read(call: Call, x: Exchange) -> list[Call | Part]:
     """Fill the call from the exchange, by the body its wire format has."""
     api, body = pick(x)
     error = _error_of(x)
@@ -119,18 +137,26 @@ def _read(call: Call, x: Exchange) -> list[Call]:
         call.status, call.error_type = error
         call.usage_source = "none"
     _finish(call, x)
-    if error is None and body is not None and not body.texts and call.usage_source == "none":
-        if call.status == "blocked":
-            return [call]
-        raise Undecodable("unsupported_body", f"{api}: it reports no usage that can be read", api)
     content = call.content
-    answered = call.usage_source != "none" or call.operation == "embedding" or (content is not None and content.output)
-    if call.status == "ok" and not answered:
+    if error is None and call.status == "ok" and call.usage_source == "none" and not _answered(call, x, body):
         call.status = "incomplete"
-        call.flag("no_answer")  # nothing of the answer was logged, or nothing that is known
+        if not x.answer_cut or not content or not content.output:
+            call.flag("no_answer")  # nothing of the answer was logged, or nothing that is known
     for other in x.extra:
         _finish(other, x)
+    if x.polled and call.provider_call_id:
+        return [Part(f"{api}:{call.provider_call_id}", x.polled, call, ("final",))]
     return [call, *x.extra]
+
+
+def _answered(call: Call, x: Exchange, body: Body | None) -> bool:
+    """Whether a call that reports no usage was answered."""
+    if body is not None and not body.texts:  # a picture, a voice: carried, whatever it is billed by
+        return bool(x.answer or x.chunks or 200 <= x.status < 300)
+    if call.operation == "embedding":
+        return True
+    content = call.content
+    return content is not None and bool(content.output) and (call.stream or not x.answer_cut)
 
 
 def _finish(call: Call, x: Exchange) -> None:
@@ -143,6 +169,8 @@ def _finish(call: Call, x: Exchange) -> None:
         call.provider = provider_of_body(call.api, call.model, x.answer)
     if call.provider == "bedrock" and not call.account and call.model_requested.startswith("arn:"):
         call.account = account_of_arn(call.model_requested)
+    if call.provider == "bedrock" and not call.region_scope:
+        call.region_scope = profile_scope(call.model_requested)
     if call.provider == "azure" and not call.deployment and call.model_requested != call.model:
         call.deployment = call.model_requested
     if x.request_cut:

@@ -10,6 +10,7 @@ import re
 from typing import Any, Final
 
 from schemas.call import Call
+from schemas.part import Part
 from transforms.decode.exchange import parse_json
 from transforms.decode.formats import http_pair
 from transforms.decode.values import mapping, milliseconds, name, text
@@ -25,7 +26,7 @@ def detect(record: dict[str, Any]) -> bool:
     return "logging_time" in record and ("full_request" in record or "request_payload" in record)
 
 
-def decode(record: dict[str, Any]) -> list[Call]:
+def decode(record: dict[str, Any]) -> list[Call | Part]:
     """The call of a row; rows are sampled at a rate that they do not tell."""
     asked = parse_json(record.get("full_request"))
     answer = parse_json(record.get("full_response"))
