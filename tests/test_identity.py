@@ -40,6 +40,8 @@ def calls(draw: st.DrawFn) -> Call:
     call = Call()
     for name in ("tenant", "provider", "provider_call_id", "model"):
         setattr(call, name, draw(words))
+    for name in ("request_id", "span_id"):
+        setattr(call, name, draw(st.sampled_from(["", "", "r1", "r2"])))
     call.content_hash = draw(st.sampled_from([b"", b"x" * 16, b"y" * 16]))
     for leaf, value in draw(st.dictionaries(st.sampled_from(LEAVES), counts, max_size=3)).items():
         setattr(call, leaf, value)
@@ -64,6 +66,8 @@ def test_keys_are_equal_only_for_equal_calls(one: Call, other: Call, record: int
     def said(call: Call, record: int) -> tuple[Any, ...]:
         own = call.event_time if call.time_quality else 0
         told = tuple(getattr(call, name) for name in FIELDS[:-2])
+        if not call.provider_call_id:
+            told = (*told, call.request_id, call.span_id)
         if own:
             return (*told, own)
         return (*told, 0, record) if call.provider_call_id else (*told, 0, record, call.position, call.item)
@@ -93,6 +97,15 @@ def test_fields_do_not_run_into_each_other() -> None:
 def test_a_retry_is_another_call() -> None:
     same = {"content_hash": b"c" * 16, "model": "m", "input_fresh": 5, "event_time": NOW, "time_quality": "second"}
     assert done(make(provider_call_id="one", **same)).call_key != done(make(provider_call_id="two", **same)).call_key
+
+
+@pytest.mark.parametrize("known", ["request_id", "span_id"])
+def test_calls_without_an_id_are_told_apart_by_their_request(known: str) -> None:
+    """Two workers that embed the same text in the same microsecond: vendors give embeddings no id."""
+    same = {"content_hash": b"c" * 16, "model": "m", "input_fresh": 5, "event_time": NOW, "time_quality": "exact"}
+    assert done(make(**same, **{known: "one"})).call_key != done(make(**same, **{known: "two"})).call_key
+    with_id = same | {"provider_call_id": "i"}
+    assert done(make(**with_id, **{known: "one"})).call_key == done(make(**with_id, **{known: "two"})).call_key
 
 
 def test_unknown_is_not_zero() -> None:

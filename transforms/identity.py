@@ -56,7 +56,8 @@ def needs_origin(call: Call) -> bool:
 def call_key(call: Call, own_time: int, origin: bytes, record_hash: int) -> bytes:
     """The 16-byte key of a call; ``own_time`` is the time its record carries, 0 for none.
 
-    It covers tenant, provider, the provider's id, model, content hash, usage leaves and own time; without such a time
+    It covers tenant, provider, the provider's id (where there is none, as with embeddings, the ids of the request and its span),
+    model, content hash, usage leaves and own time; without such a time
     ``record_hash``, too; and, where there is neither id nor time, the transport's id of the record and the item in it, or the
     place: ``origin``, position and item. The hashed bytes are a JSON array of the fields, from which they could be read back:
     different calls are different bytes.
@@ -70,6 +71,8 @@ def call_key(call: Call, own_time: int, origin: bytes, record_hash: int) -> byte
         *_leaves(call),
         own_time,
     )
+    if not call.provider_call_id and (call.request_id or call.span_id):
+        said = (*said, call.request_id, call.span_id)
     if own_time <= 0:
         said = (*said, record_hash)
         if not call.provider_call_id:
