@@ -31,11 +31,19 @@ TOOL: Final = "tool"
 """Kinds of spans that are no calls; beside them, a kind is the operation of a call. A tool may call models on its own account."""
 
 
-class Given(NamedTuple):
-    """One span or log record: its attributes, those of its resource, and the name of the instrumentation that wrote it."""
+class Resource(NamedTuple):
+    """What many spans share: the attributes of what wrote them, and what of these goes on each call."""
 
     attributes: dict[str, Any]
-    resource: dict[str, Any]
+    tags: dict[str, str]
+    columns: dict[str, str]
+
+
+class Given(NamedTuple):
+    """One span or log record: its attributes, its resource, and the name of the instrumentation that wrote it."""
+
+    attributes: dict[str, Any]
+    resource: Resource
     scope: str
 
 
@@ -200,6 +208,8 @@ _TEXTS: Final = (
 )
 """Columns, and the attributes that fill them."""
 
+_COLUMNS: Final = frozenset(dict(_TEXTS))
+
 _ENVIRONMENTS: Final = ("deployment.environment.name", "deployment.environment", "langfuse.environment")
 _TENANT: Final = "llm_finops.tenant"
 
@@ -253,6 +263,60 @@ _OF_RESOURCE: Final = ("service.namespace", "cloud.account.id")
 _PROPERTIES: Final = {"session_id": "session_id", "user_id": "end_user", "sessionId": "session_id", "userId": "end_user"}
 
 
+_FIELDS: Final = {
+    **dict(_TEXTS),
+    "provider": ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "ai.model.provider"),
+    "host": ("gen_ai.openai.api_base", "server.address", "url.full"),
+    "stream": ("gen_ai.request.stream", "gen_ai.request.is_stream", "llm.is_streaming"),
+    "first_chunk": ("gen_ai.response.time_to_first_chunk", "gen_ai.server.time_to_first_token"),
+    "reasons": (
+        "gen_ai.response.finish_reasons",
+        "gen_ai.completion.0.finish_reason",
+        "llm.response.finish_reason",
+        "llm.finish_reason",
+        "ai.response.finishReason",
+    ),
+    "http_status": ("http.response.status_code", "http.status_code"),
+    "input": _INPUT,
+    "output": _OUTPUT,
+    "total": _TOTAL,
+    "cache_read": _CACHE_READ,
+    "cache_write": _CACHE_WRITE,
+    "reasoning": _REASONING,
+    "audio_in": _AUDIO_IN,
+    "audio_read": _AUDIO_READ,
+    "image_in": _IMAGE_IN,
+    "image_read": _IMAGE_READ,
+    "audio_out": _AUDIO_OUT,
+    "image_out": _IMAGE_OUT,
+}
+"""What is read of a call, and the attributes that tell it: the first that says anything does."""
+
+_FIELD_OF: Final = {attribute: (rank, field) for field, names in _FIELDS.items() for rank, attribute in enumerate(names)}
+
+_Told = dict[str, tuple[int, str, Any]]
+"""Of a field: the rank and the name of the attribute that tells it, and what it says."""
+
+
+def _told(attributes: _Attributes) -> _Told:
+    """The fields that attributes tell, in one look at them: there are four times as many names as a span has attributes."""
+    found: _Told = {}
+    for key in attributes.keys() & _FIELD_OF.keys():
+        value = attributes[key]
+        if value is None or value == "":
+            continue
+        rank, field = _FIELD_OF[key]
+        have = found.get(field)
+        if have is None or rank < have[0]:
+            found[field] = (rank, key, value)
+    return found
+
+
+def _value(told: _Told, field: str) -> Any:
+    have = told.get(field)
+    return None if have is None else have[2]
+
+
 def first(attributes: _Attributes, names: tuple[str, ...]) -> Any:
     """What the first of the names says that says anything; else None."""
     for each in names:
@@ -262,6 +326,15 @@ def first(attributes: _Attributes, names: tuple[str, ...]) -> Any:
     return None
 
 
+def resource_of(attributes: dict[str, Any]) -> Resource:
+    """A resource, by its attributes."""
+    tags, columns = _labels(attributes)
+    string_tags({"service": attributes.get("service.name"), **{key: attributes.get(key) for key in _OF_RESOURCE}}, tags)
+    columns["environment"] = name(first(attributes, _ENVIRONMENTS))
+    columns["tenant"] = name(attributes.get(_TENANT))
+    return Resource(attributes, tags, {column: said for column, said in columns.items() if said})
+
+
 def read_call(call: Call, given: Given) -> None:
     """Write on a call what its attributes tell, other than when it was and how its span ended. ``operation`` is to be set.
 
@@ -269,35 +342,35 @@ def read_call(call: Call, given: Given) -> None:
         Undecodable: a count is impossible.
     """
     attributes, resource = given.attributes, given.resource
-    for column, names in _TEXTS:
-        value = first(attributes, names)
-        if value is not None and (said := name(value)):
-            setattr(call, column, said)
+    told, columns = _told(attributes), call.__dict__
+    for column in _COLUMNS & told.keys():
+        columns[column] = name(told[column][2])
     call.model_requested = call.model_requested or call.model
     call.model = call.model or call.model_requested
-    _who_answers(call, attributes)
-    call.tenant = name(attributes.get(_TENANT) or resource.get(_TENANT))
-    call.environment = name(first(attributes, _ENVIRONMENTS) or first(resource, _ENVIRONMENTS))
+    _who_answers(call, told, attributes)
+    call.tenant = name(attributes.get(_TENANT))
+    call.environment = name(first(attributes, _ENVIRONMENTS))
     _tags(call, attributes, resource)
-    _bill(call, resource)
-    _request(call, attributes)
-    _outcome(call, attributes)
-    read_usage(call, given)
-    _texts(call, attributes)
+    _bill(call, resource.attributes)
+    settings = _settings(attributes)
+    _request(call, told, attributes, settings)
+    _outcome(call, told, attributes)
+    read_usage(call, told, given.scope)
+    _texts(call, attributes, settings)
 
 
 def beside(given: Given) -> dict[str, Any]:
     """What of a span only configured tags look at."""
-    return {"resource": given.resource, "attribute": given.attributes}
+    return {"resource": given.resource.attributes, "attribute": given.attributes}
 
 
-def _who_answers(call: Call, attributes: _Attributes) -> None:
-    said = first(attributes, ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "ai.model.provider"))
+def _who_answers(call: Call, told: _Told, attributes: _Attributes) -> None:
+    said = _value(told, "provider")
     vendor = said.strip().lower() if said.__class__ is str else ""
     if "ai.model.provider" in attributes:  # of the AI SDK: openai.responses, google.generative-ai
         vendor = vendor if vendor in _PROVIDERS else vendor.partition(".")[0]
     vendor = "" if vendor in _NO_PROVIDERS else _PROVIDERS.get(vendor, vendor)
-    host = first(attributes, ("gen_ai.openai.api_base", "server.address", "url.full"))
+    host = _value(told, "host")
     if host.__class__ is str:
         port = attributes.get("server.port")
         where = address(host if port is None or "/" in host or str(port) in ("443", "80") else f"{host}:{name(port)}")
@@ -314,49 +387,57 @@ def _bill(call: Call, resource: _Attributes) -> None:
         setattr(call, column, name(resource.get("cloud.account.id")))
 
 
-def _tags(call: Call, attributes: _Attributes, resource: _Attributes) -> None:
-    """Labels of the span, then of its resource; names that have a column fill it."""
+def _labels(attributes: _Attributes) -> tuple[dict[str, str], dict[str, str]]:
+    """Tags among attributes, and columns that are filled by what is no tag but stands among them: users, sessions."""
+    named = _LABELS & attributes.keys()
     tags: dict[str, str] = {}
-    for place in (attributes, resource):
-        named = _LABELS & place.keys()
-        string_tags({key: place[key] for key in sorted(named)}, tags)
-        for key, value in place.items():
-            if key.startswith(_PREFIXED):
-                short = key[len(next(filter(key.startswith, _PREFIXED))) :]
-                column = _PROPERTIES.get(short)
-                if column and not getattr(call, column):
-                    setattr(call, column, name(value))
-                if column != "end_user":
-                    string_tags({short: value}, tags)
+    columns: dict[str, str] = {}
+    if named:
+        string_tags({key: attributes[key] for key in sorted(named)}, tags)
+    for key, value in attributes.items():
+        if key.startswith(_PREFIXED):
+            short = key[len(next(filter(key.startswith, _PREFIXED))) :]
+            column = _PROPERTIES.get(short)
+            if column:
+                columns[column] = columns.get(column) or name(value)
+            if column != "end_user":
+                string_tags({short: value}, tags)
+    return tags, columns
+
+
+def _tags(call: Call, attributes: _Attributes, resource: Resource) -> None:
+    """Labels of the span, then of its resource; names that have a column fill it."""
+    tags, columns = _labels(attributes)
     if "metadata" in attributes:
         string_tags(mapping(parse_json(attributes["metadata"])), tags)
     for each in ("tag.tags", "langfuse.trace.tags"):
         if each in attributes:
             read_tags(parse_json(attributes[each]), tags)
-    string_tags({"workflow": attributes.get("traceloop.workflow.name"), "service": resource.get("service.name")}, tags)
-    string_tags({key: resource.get(key) for key in _OF_RESOURCE}, tags)
+    if "traceloop.workflow.name" in attributes:
+        string_tags({"workflow": attributes["traceloop.workflow.name"]}, tags)
+    for key, said in resource.tags.items():
+        tags.setdefault(key, said)
+    for column, said in (columns | resource.columns if columns else resource.columns).items():
+        if not getattr(call, column):
+            setattr(call, column, columns.get(column) or said)
     if tags:
         promote_tags(call, tags)
 
 
-def _request(call: Call, attributes: _Attributes) -> None:
-    stream = first(attributes, ("gen_ai.request.stream", "gen_ai.request.is_stream", "llm.is_streaming"))
+def _request(call: Call, told: _Told, attributes: _Attributes, settings: dict[str, Any]) -> None:
+    stream = _value(told, "stream")
     call.stream = stream is True or stream == "true"
-    seconds = milliseconds(first(attributes, ("gen_ai.response.time_to_first_chunk", "gen_ai.server.time_to_first_token")))
+    seconds = milliseconds(_value(told, "first_chunk"))
     wait = milliseconds(attributes.get("ai.response.msToFirstChunk")) if seconds is None else seconds * 1000
     if wait is not None:
         call.ttft_ms, call.stream = wait, True
-    settings = _settings(attributes)
     limit = name(settings.get("max_tokens") or settings.get("max_completion_tokens"))
     if limit.isascii() and limit.isdigit() and len(limit) < 10:
         call.max_tokens = int(limit)
 
 
-def _texts(call: Call, attributes: _Attributes) -> None:
+def _texts(call: Call, attributes: _Attributes, settings: dict[str, Any]) -> None:
     """Settings and texts. What cannot be read of them costs a call with usage neither its money nor its place."""
-    settings = _settings(attributes)
-    settings.pop("stream", None)
-    settings.pop("is_stream", None)
     try:
         call.params = params(settings)
         read_content(call, attributes)
@@ -367,33 +448,31 @@ def _texts(call: Call, attributes: _Attributes) -> None:
 
 def _settings(attributes: _Attributes) -> dict[str, Any]:
     begin = "gen_ai.request."
-    settings = {key[len(begin) :]: value for key, value in attributes.items() if key.startswith(begin)}
-    more = mapping(parse_json(attributes.get("llm.invocation_parameters")))
-    return {**more, **settings} if more else settings
+    settings = {
+        key[len(begin) :]: value for key, value in attributes.items() if key.startswith(begin) and key not in _NO_SETTINGS
+    }
+    if "llm.invocation_parameters" in attributes:
+        settings = {**mapping(parse_json(attributes["llm.invocation_parameters"])), **settings}
+    return settings
+
+
+_NO_SETTINGS: Final = frozenset({"gen_ai.request.model", "gen_ai.request.stream", "gen_ai.request.is_stream"})
 
 
 _FILTERED: Final = frozenset({"content_filter", "content-filter", "safety", "guardrail_intervened"})
 
 
-def _outcome(call: Call, attributes: _Attributes) -> None:
-    reasons = first(
-        attributes,
-        (
-            "gen_ai.response.finish_reasons",
-            "gen_ai.completion.0.finish_reason",
-            "llm.response.finish_reason",
-            "llm.finish_reason",
-            "ai.response.finishReason",
-        ),
-    )
-    reasons = parse_json(reasons)  # attributes that are labels are lists in strings
+def _outcome(call: Call, told: _Told, attributes: _Attributes) -> None:
+    reasons = _value(told, "reasons")
+    if reasons.__class__ is str and reasons[:1] == "[":  # attributes that are labels are lists in strings
+        reasons = parse_json(reasons)
     call.stop_reason = name(next((each for each in reasons if each), "") if reasons.__class__ is list else reasons)
     if call.stop_reason.lower() in _FILTERED:
         call.status = "blocked"
     kind = attributes.get("error.type")
     if kind is not None:
         failed(call, name(kind))
-    status = first(attributes, ("http.response.status_code", "http.status_code"))
+    status = _value(told, "http_status")
     if status is not None and str(status).isdecimal():
         call.http_status = min(int(str(status)[:4]), 599)
 
@@ -424,27 +503,23 @@ _EXCLUDE_REASONING: Final = frozenset(
 """Instrumentations whose output leaves out reasoning."""
 
 
-def _count(attributes: _Attributes, names: tuple[str, ...]) -> int | None:
-    for each in names:
-        value = attributes.get(each)
-        if value is not None and value != "":
-            return count(value, each)
-    return None
+def _count(told: _Told, field: str) -> int | None:
+    have = told.get(field)
+    return None if have is None else count(have[2], have[1])
 
 
-def read_usage(call: Call, given: Given) -> None:
+def read_usage(call: Call, told: _Told, scope: str) -> None:
     """Tokens as the conventions have them: input with what caches served and stored, output with reasoning.
 
     Where an instrumentation is known to leave a part out, or the figures can mean nothing else (the cached part exceeds the
     whole, or the total holds it beside), the part is added before the leaves are split. What the attributes say stays in the
     ``vendor_*`` columns.
     """
-    attributes = given.attributes
-    prompt, output, total = (_count(attributes, names) for names in (_INPUT, _OUTPUT, _TOTAL))
+    prompt, output, total = _count(told, "input"), _count(told, "output"), _count(told, "total")
     if prompt is None and output is None and total is None:
         return
-    read, write, reasoning = (_count(attributes, names) for names in (_CACHE_READ, _CACHE_WRITE, _REASONING))
-    scope = given.scope.removesuffix(".v1")
+    read, write, reasoning = _count(told, "cache_read"), _count(told, "cache_write"), _count(told, "reasoning")
+    scope = scope.removesuffix(".v1")
     cached, thought = (read or 0) + (write or 0), reasoning or 0
     whole_in, whole_out = prompt, output
     if prompt is not None and cached:
@@ -467,19 +542,19 @@ def read_usage(call: Call, given: Given) -> None:
             "prompt_tokens_details": {
                 "cached_tokens": read,
                 "cache_write_tokens": write,
-                "audio_tokens": _uncached(attributes, _AUDIO_IN, _AUDIO_READ),
-                "image_tokens": _uncached(attributes, _IMAGE_IN, _IMAGE_READ),
+                "audio_tokens": _uncached(told, "audio_in", "audio_read"),
+                "image_tokens": _uncached(told, "image_in", "image_read"),
             },
             "completion_tokens_details": {
                 "reasoning_tokens": reasoning,
-                "audio_tokens": _count(attributes, _AUDIO_OUT),
-                "image_tokens": _count(attributes, _IMAGE_OUT),
+                "audio_tokens": _count(told, "audio_out"),
+                "image_tokens": _count(told, "image_out"),
             },
         },
     )
     call.vendor_input, call.vendor_output, call.vendor_total = prompt, output, total
 
 
-def _uncached(attributes: _Attributes, all_of: tuple[str, ...], cached: tuple[str, ...]) -> int | None:
-    tokens = _count(attributes, all_of)
-    return None if tokens is None else max(tokens - (_count(attributes, cached) or 0), 0)
+def _uncached(told: _Told, all_of: str, cached: str) -> int | None:
+    tokens = _count(told, all_of)
+    return None if tokens is None else max(tokens - (_count(told, cached) or 0), 0)

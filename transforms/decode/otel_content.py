@@ -25,11 +25,13 @@ _INPUT: Final = "gen_ai.input.messages"
 _OUTPUT: Final = "gen_ai.output.messages"
 _SYSTEM: Final = "gen_ai.system_instructions"
 _TOOLS: Final = "gen_ai.tool.definitions"
-_ELSEWHERE: Final = (
-    "gen_ai.input.messages_ref",
-    "gen_ai.system_instructions_ref",
-    "gen_ai.tool.definitions_ref",
-    "gen_ai.request.previous_response.id",
+_ELSEWHERE: Final = frozenset(
+    {
+        "gen_ai.input.messages_ref",
+        "gen_ai.system_instructions_ref",
+        "gen_ai.tool.definitions_ref",
+        "gen_ai.request.previous_response.id",
+    }
 )
 """What says that something of the prompt is where this record is not."""
 
@@ -51,7 +53,7 @@ def read_content(call: Call, attributes: _Attributes) -> None:
     content = call.content
     if content is None:
         return
-    if any(each in attributes for each in _ELSEWHERE) or is_redacted(content.prompt) or is_redacted(content.output):
+    if not _ELSEWHERE.isdisjoint(attributes) or is_redacted(content.prompt) or is_redacted(content.output):
         content.complete = False
 
 
@@ -87,19 +89,20 @@ def _listed(call: Call, value: Any, flag: str) -> list[Any]:
 
 def _messages(call: Call, attributes: _Attributes) -> None:
     content = content_of(call)
-    system = _parts(_listed(call, attributes.get(_SYSTEM), "request_cut"), "text", content)
-    if system:
+    answers: list[Any] = []
+    if _SYSTEM in attributes and (system := _parts(_listed(call, attributes[_SYSTEM], "request_cut"), "text", content)):
         content.prompt.append(Message("system", system))
-    content.prompt += [_message(each, content) for each in _listed(call, attributes.get(_INPUT), "request_cut")]
-    content.output += [_message(each, content) for each in _listed(call, attributes.get(_OUTPUT), "response_cut")]
-    tools = _listed(call, attributes.get(_TOOLS), "request_cut")
-    if tools:
+    if _INPUT in attributes:
+        content.prompt += [_message(each, content) for each in _listed(call, attributes[_INPUT], "request_cut")]
+    if _OUTPUT in attributes:
+        answers = _listed(call, attributes[_OUTPUT], "response_cut")
+        content.output += [_message(each, content) for each in answers]
+    if _TOOLS in attributes and (tools := _listed(call, attributes[_TOOLS], "request_cut")):
         content.tools_json = dumps(tools)
         if not any(each.__class__ is dict and ("parameters" in each or "function" in each) for each in tools):
             content.complete = False  # optional fields are left out: the model read more
-    if not call.stop_reason and content.output:
-        last = mapping(_listed(call, attributes.get(_OUTPUT), "response_cut")[-1])
-        call.stop_reason = name(last.get("finish_reason"))
+    if answers and not call.stop_reason:
+        call.stop_reason = name(mapping(answers[-1]).get("finish_reason"))
 
 
 def _message(given: Any, content: Content) -> Message:
@@ -124,7 +127,9 @@ def _parts(given: list[Any], kind: str, content: Content) -> tuple[Part, ...]:
             continue
         part = mapping(each)
         what, said = part.get("type"), part.get("content")
-        if what == "reasoning":
+        if what == "text" and said.__class__ is str:
+            parts.append(Part(kind, said))
+        elif what == "reasoning":
             parts.append(Part("reasoning", text(said)))
         elif what == "tool_call":
             parts.append(Part("call", arguments_text(part.get("arguments")), name(part.get("name"))))

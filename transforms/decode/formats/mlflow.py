@@ -13,7 +13,7 @@ from transforms.decode import spans
 from transforms.decode.bodies import pick
 from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.exchange import Exchange, parse_json
-from transforms.decode.otel import Given, kind_of
+from transforms.decode.otel import Given, kind_of, resource_of
 from transforms.decode.spans import Outcome, Span
 from transforms.decode.values import mapping, name, sequence
 from transforms.decode.web import Address, provider_of_body
@@ -28,6 +28,7 @@ _USAGE: Final = {
     "cache_read_input_tokens": "gen_ai.usage.cache_read.input_tokens",
     "cache_creation_input_tokens": "gen_ai.usage.cache_creation.input_tokens",
 }
+_NO_RESOURCE: Final = resource_of({})
 _BODIES: Final = ("mlflow.spanInputs", "mlflow.spanOutputs")
 
 
@@ -90,7 +91,7 @@ def _span(span: dict[str, Any], around: dict[str, Any]) -> Span:
         start=span.get("start_time_unix_nano") or span.get("start_time"),
         end=span.get("end_time_unix_nano") or span.get("end_time"),
         failed="ERROR" in name(mapping(status).get("code") or span.get("status_code") or status),
-        given=Given({**around, **attributes}, {}, ""),
+        given=Given({**around, **attributes}, _NO_RESOURCE, ""),
         events=[(name(each.get("name")), mapping(each.get("attributes"))) for each in events],
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from transforms.decode.formats.otlp import read_log
-from transforms.decode.otel import TELLING, Given
+from transforms.decode.otel import TELLING, Given, resource_of
 from transforms.decode.spans import Outcome
 from transforms.decode.values import mapping, name
 
@@ -41,4 +41,4 @@ def decode(record: dict[str, Any]) -> list[Outcome]:
     event = name(attributes.get("event.name")) or log
     time = record.get("timestamp") or record.get("receiveTimestamp")
     trace = name(record.get("trace")).rpartition("/")[2]
-    return [read_log(event, Given(attributes, resource, ""), time, trace, name(record.get("spanId")))]
+    return [read_log(event, Given(attributes, resource_of(resource), ""), time, trace, name(record.get("spanId")))]

@@ -14,7 +14,19 @@ from transforms.decode import spans
 from transforms.decode.envelopes import Opened
 from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.formats import mlflow
-from transforms.decode.otel import OTHER, ROLL_UP, TOOL, Given, beside, ended, has_usage, kind_of, read_call
+from transforms.decode.otel import (
+    OTHER,
+    ROLL_UP,
+    TOOL,
+    Given,
+    Resource,
+    beside,
+    ended,
+    has_usage,
+    kind_of,
+    read_call,
+    resource_of,
+)
 from transforms.decode.otel_content import DETAILS
 from transforms.decode.spans import Outcome, Span
 from transforms.decode.values import mapping, name, plausible, sequence, text, timestamp
@@ -22,6 +34,7 @@ from transforms.decode.values import mapping, name, plausible, sequence, text, t
 DESCRIBES: Final = "OpenTelemetry traces and logs (OTLP), JSON or protobuf: see [spans](#spans)"
 SIGNS: Final = ("resourceSpans", "resource_spans", "resourceLogs", "resource_logs", "resourceMetrics", "resource_metrics")
 
+_NO_RESOURCE: Final = resource_of({})
 _MAX_DEPTH: Final = 24
 _NO_NUMBERS: Final = ("NaN", "Infinity", "-Infinity")
 
@@ -68,13 +81,13 @@ def _either(given: dict[str, Any], names: tuple[str, str]) -> Any:
     return given.get(names[1]) if value is None else value
 
 
-def _items(record: dict[str, Any], names: _Names) -> Iterator[tuple[dict[str, Any] | None, str, dict[str, Any]]]:
+def _items(record: dict[str, Any], names: _Names) -> Iterator[tuple[dict[str, Any] | None, str, Resource]]:
     """Spans or log records with the name of their scope and the attributes of their resource; None for what is no object."""
     for about in sequence(_either(record, names.resources)):
         if about.__class__ is not dict:
-            yield None, "", {}
+            yield None, "", _NO_RESOURCE
             continue
-        resource = attributes_of(mapping(about.get("resource")).get("attributes"))
+        resource = resource_of(attributes_of(mapping(about.get("resource")).get("attributes")))
         for scope in sequence(_either(about, names.scopes)):
             if scope.__class__ is not dict:
                 yield None, "", resource
@@ -84,7 +97,7 @@ def _items(record: dict[str, Any], names: _Names) -> Iterator[tuple[dict[str, An
                 yield item if item.__class__ is dict else None, label, resource
 
 
-def read_span(span: dict[str, Any], scope: str, resource: dict[str, Any]) -> Span:
+def read_span(span: dict[str, Any], scope: str, resource: Resource) -> Span:
     """A span of OTLP's JSON. What is no call is not looked at any further."""
     attributes = attributes_of(span.get("attributes"))
     if "mlflow.spanType" in attributes:
@@ -107,7 +120,7 @@ def read_span(span: dict[str, Any], scope: str, resource: dict[str, Any]) -> Spa
     )
 
 
-def _inside(record: dict[str, Any], resource: dict[str, Any]) -> Opened | None:
+def _inside(record: dict[str, Any], resource: Resource) -> Opened | None:
     """The body of a log record that tells of no call itself, where it is an object, perhaps as JSON: what an application logs."""
     body = _plain(record.get("body"), 0)
     if body.__class__ is str:
@@ -117,7 +130,7 @@ def _inside(record: dict[str, Any], resource: dict[str, Any]) -> Opened | None:
     attributes = attributes_of(record.get("attributes"))
     if _event(record, attributes).startswith("gen_ai.") or kind_of(attributes) != OTHER:
         return None
-    labels = {key.lower(): value for key, value in (resource | attributes).items() if value.__class__ is str}
+    labels = {key.lower(): value for key, value in (resource.attributes | attributes).items() if value.__class__ is str}
     found = timestamp(_time(record))
     return Opened(body, labels, found[0] if found is not None and plausible(found[0]) else 0, "")
 
@@ -131,7 +144,7 @@ def _time(record: dict[str, Any]) -> Any:
     return _nanoseconds(_either(record, ("observedTimeUnixNano", "observed_time_unix_nano"))) if time is None else time
 
 
-def _log_record(record: dict[str, Any], scope: str, resource: dict[str, Any]) -> list[Outcome]:
+def _log_record(record: dict[str, Any], scope: str, resource: Resource) -> list[Outcome]:
     attributes = attributes_of(record.get("attributes"))
     return [
         read_log(
@@ -176,8 +189,10 @@ def attributes_of(given: Any) -> dict[str, Any]:
         return given
     found: dict[str, Any] = {}
     for each in sequence(given):
-        if each.__class__ is dict and each.get("key").__class__ is str:
-            found[each["key"]] = _plain(each.get("value"), 0)
+        if each.__class__ is dict and (key := each.get("key")).__class__ is str:
+            value = each.get("value")
+            said = value.get("stringValue") if value.__class__ is dict else None  # nearly all
+            found[key] = _plain(value, 0) if said is None else said
     return found
 
 
