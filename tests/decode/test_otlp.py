@@ -184,6 +184,9 @@ def test_usage_of_a_trace_is_that_of_its_leaves() -> None:
     record = traces(span(agent, 1), span(CHAT, 2, 1), span(CHAT, 3, 1), span({"http.request.method": "GET"}, 4, 2))
     assert reasons(record) == ["roll_up", "call", "call", "not_a_model_call"]
     assert sum(call.input_fresh for call in outcomes(record) if isinstance(call, Call)) == 20
+    result = decode_batch(RawBatch("files", b"s" * 16, b"o" * 16, 5, [orjson.dumps(record)], [70], [], 9), DecodeSettings())
+    assert [(call.position, call.item) for call in result.calls] == [(70, 1), (70, 2)]
+    assert [(each.item, each.reason) for each in result.ignored] == [(0, "roll_up"), (3, "not_a_model_call")]
 
 
 @pytest.mark.parametrize(
