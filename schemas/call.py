@@ -213,6 +213,7 @@ class Call:
     media_parts: int = 0
     # on its way only: what its transport says of its record (see ``transforms.decode.envelopes``), and its content
     transport_id: str = ""  # identifies the record wherever it is delivered; empty: the place it was read from does
+    transport_item: int = -1  # which of the items of what ``transport_id`` names; -1: as ``item`` says
     transport_time: int = 0  # when it was handed over; 0: as its batch says
     inside_hash: int = 0  # of the record without its envelopes; 0: it was in none
     params: bytes = b""  # request settings other than content, as sorted JSON: part of the content hash

@@ -21,7 +21,7 @@ class Part:
 
     A part that can be decoded by itself carries what it tells as ``call``. Where two parts tell of the same field, the one of
     the higher ``rank`` stands, of equal ones the later. A record that was cut somewhere in its bytes comes as pieces: ``data`` is
-    piece ``number`` (from 0) of ``of``.
+    piece ``number`` (from 0) of ``of``. One behind the other, pieces are a record that is decoded like any other.
     """
 
     key: str

@@ -77,7 +77,7 @@ def call_key(call: Call, own_time: int, origin: bytes, record_hash: int) -> byte
         said = (*said, record_hash)
         if not call.provider_call_id:
             place = (call.transport_id,) if call.transport_id else (origin.hex(), call.position)
-            said = (*said, *place, call.item)
+            said = (*said, *place, call.item if call.transport_item < 0 else call.transport_item)
     try:
         data = orjson.dumps(said)
     except TypeError:  # a lone surrogate or more than 64 bits, which JSON cannot hold; `(` is never the start of JSON

@@ -212,6 +212,19 @@ def test_an_audit_entry_that_tells_usage_is_a_call() -> None:
     assert (call.model, call.input_fresh, call.tags) == ("gemini-2.5-flash", 4, {"principal": "a@b.c"})
 
 
+def test_messages_that_are_delivered_again_among_others_are_the_same_calls() -> None:
+    def queued(*names: str) -> bytes:
+        body = json.dumps([pair(1), pair(1)])
+        return dump({"Records": [{"eventSource": "aws:sqs", "messageId": name, "body": body} for name in names]})
+
+    first, again = calls(queued("a", "b", "c")), calls(queued("c", "x", "a"))
+    keys = [call.call_key for call in first]
+    assert len(set(keys)) == 6
+    assert [call.call_key for call in again][:2] == keys[4:]
+    assert [call.call_key for call in again][4:] == keys[:2]
+    assert not {call.call_key for call in again[2:4]} & set(keys)
+
+
 # -- packed, and bounds --------------------------------------------------------------------------------------------
 
 

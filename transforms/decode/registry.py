@@ -287,7 +287,12 @@ def _decode_held(held: Held, reading: _Reading, around: Around | None) -> list[O
         if isinstance(problem, Undecodable) and around is not None:
             problem.inside = around.data
         return [problem]
-    return _decode_value(inside, reading, now)
+    outcomes = _decode_value(inside, reading, now)
+    if held.id:  # wherever among others it is delivered again
+        for number, outcome in enumerate(outcomes):
+            if outcome.__class__ is Call and outcome.transport_item < 0:
+                outcome.transport_item = number
+    return outcomes
 
 
 def format_table() -> str:

@@ -20,8 +20,8 @@ from transforms.decode.envelopes.opened import Held, Opened, decoded, labels, mo
 from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.values import count, mapping
 
-MAX_SPLITS: Final = 4096
-"""Entries that one entry may be split into; the service knows no limit, but what waits to be joined must have one."""
+MAX_SPLITS: Final = 256
+"""Entries of 256 KiB that one entry may be split into; the service knows no limit, but what waits to be joined must have one."""
 
 
 def pubsub_message(record: dict[str, Any]) -> Opened | None:

@@ -37,10 +37,7 @@ _BASE64: Final = (b"ey", b"ew", b"W", b"H4sI", b"KLUv")
 class Budget:
     """How much one record may still grow: however many envelopes it holds, they share ``MAX_INFLATED`` bytes."""
 
-    __slots__ = ("left",)
-
-    def __init__(self) -> None:
-        self.left = MAX_INFLATED
+    left = MAX_INFLATED  # of the class until something is decompressed: every record has a budget, few spend it
 
     def inflate(self, data: bytes) -> bytes:
         """Gzip or zstd, decompressed; else ``Undecodable`` is raised."""
