@@ -9,6 +9,7 @@ from importlib.metadata import version
 import click
 
 from pipelines.commands.announcing import terms
+from pipelines.commands.decoding import decode
 from pipelines.commands.keeping import doctor, forget, migrate, serve
 from pipelines.commands.looking import export, reconcile, summary
 from pipelines.commands.owning import owners
@@ -28,7 +29,9 @@ def cli() -> None:
     """
 
 
-for command in (run, summary, reconcile, export, replay_dead, owners, terms, serve, migrate, forget, doctor, generate, demo):
+_LOGS = (run, decode, replay_dead)
+_STORE = (summary, reconcile, export, owners, terms, serve, migrate, forget, doctor)
+for command in (*_LOGS, *_STORE, generate, demo):
     cli.add_command(command)
 
 

@@ -86,6 +86,7 @@ _ELSEWHERE: Final = {
     ("sources", "SourceError"): ExitCode.INPUT,
     ("transforms", "BookError"): ExitCode.USAGE,
     ("transforms", "RulesError"): ExitCode.USAGE,
+    ("transforms", "MappingError"): ExitCode.USAGE,
     ("pipelines", "WorkerDied"): ExitCode.DEFECT,
 }
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from pipelines.mappings import read_mappings
 from pipelines.run import Job, Service
 from pipelines.sections import Settings
 from pipelines.stores import retention_of, store_settings
@@ -37,18 +38,8 @@ def job_of(
     return Job(
         paths=paths,
         store=store_settings(settings),
-        limits=FileLimits(
-            source.max_record_bytes,
-            source.max_expansion,
-            source.batch_records,
-            source.batch_bytes,
-            source.split_bytes,
-        ),
-        decode=DecodeSettings(
-            tenant=settings.decode.tenant,
-            keep_payloads=settings.decode.keep_payloads,
-            tags=tuple(map(named_tag, settings.decode.tags)),
-        ),
+        limits=limits_of(settings),
+        decode=decode_settings(settings),
         count=CountSettings(hash_key=settings.count.key, cache_bytes=settings.count.cache_mib << 20),
         books=settings.price.books,
         owners=read_rules(settings.owners.rules),
@@ -71,6 +62,33 @@ def job_of(
         letters=letters_topic(settings),
         objects=tuple(objects),
         list_s=source.list_seconds,
+    )
+
+
+def limits_of(settings: Settings) -> FileLimits:
+    """How much of a hostile file is taken in."""
+    source = settings.source
+    return FileLimits(
+        source.max_record_bytes,
+        source.max_expansion,
+        source.batch_records,
+        source.batch_bytes,
+        source.split_bytes,
+    )
+
+
+def decode_settings(settings: Settings) -> DecodeSettings:
+    """How records are understood.
+
+    Raises:
+        transforms.decode.mapping_files.MappingError: a file of mappings cannot be read, or says something that is wrong.
+    """
+    given = settings.decode
+    return DecodeSettings(
+        tenant=given.tenant,
+        keep_payloads=given.keep_payloads,
+        tags=tuple(map(named_tag, given.tags)),
+        mappings=read_mappings(given.mappings),
     )
 
 

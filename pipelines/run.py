@@ -146,7 +146,8 @@ class Job:
     @property
     def work(self) -> bytes:
         """Stands for the settings that decide which call a record becomes; keys of end users are none of them."""
-        said = repr((self.decode.tenant, hashlib.sha256(self.count.hash_key).hexdigest()))
+        own = (self.decode.mappings,) if self.decode.mappings else ()  # a store of before mappings stays as it is
+        said = repr((self.decode.tenant, hashlib.sha256(self.count.hash_key).hexdigest(), *own))
         return hashlib.sha256(said.encode()).digest()[:16]
 
 

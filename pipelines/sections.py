@@ -294,6 +294,9 @@ class Decode(Section):
         default=(),
         description="More tags to take: KIND:NAME or KIND:NAME=TAG, of header, resource, attribute, baggage, label, metadata.",
     )
+    mappings: Files = Field(
+        default=(), description="Files of mappings, by which logs of your own are read: see `docs/mapping.md`."
+    )
 
 
 class Count(Section):

@@ -213,3 +213,25 @@ def test_any_value_of_a_known_key_is_taken_or_refused_by_name(key: str, value: o
     if isinstance(said, str):
         assert said.startswith(key)
         assert "\n" not in said
+
+
+def test_mappings_are_read_at_the_start_and_change_what_a_run_is(tmp_path: Path) -> None:
+    from pipelines.jobs import decode_settings, job_of
+    from transforms.decode.mapping_files import MappingError
+
+    one, other = tmp_path / "one.toml", tmp_path / "other.toml"
+    one.write_text('[[mapping]]\nname = "m"\nwhen = { keys = ["k"] }\nfields = { model = "a" }\n')
+    other.write_text('[[mapping]]\nname = "m"\nwhen = { keys = ["k"] }\nfields = { model = "b" }\n')
+    plain, with_one = loaded(tmp_path), loaded(tmp_path, decode__mappings=str(one))
+    assert [mapping.name for mapping in decode_settings(with_one).mappings] == ["m"]
+    works = {job_of(loaded(tmp_path, decode__mappings=path), []).work for path in (str(one), str(other), None)}
+    assert len(works) == 3
+    assert job_of(plain, []).work in works
+    other.write_text('[[mapping]]\nname = "http_pair"\nwhen = { keys = ["k"] }\nfields = { model = "b" }\n')
+    for path, line in (
+        (tmp_path / "absent.toml", f"{tmp_path}/absent.toml: No such file or directory"),
+        (other, "mapping 'http_pair': a format that comes along has this name: choose another"),
+    ):
+        with pytest.raises(MappingError) as caught:
+            decode_settings(loaded(tmp_path, decode__mappings=str(path)))
+        assert str(caught.value) == line

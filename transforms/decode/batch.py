@@ -15,8 +15,9 @@ from schemas.call import Call
 from schemas.part import Part
 from transforms.decode.beside import read_beside
 from transforms.decode.errors import Skipped, Undecodable
+from transforms.decode.mapping import Mapping
 from transforms.decode.named_tags import NamedTag, take_tags
-from transforms.decode.registry import Outcome, decode_record
+from transforms.decode.registry import Outcome, decode_record, index_of
 from transforms.decode.scrub import keep_headers, payload, scrub
 
 MAX_ERROR_CHARS = 500
@@ -28,7 +29,8 @@ class DecodeSettings:
     """``tenant`` of records that name none; whether dead letters keep the record, scrubbed of keys, and how much of it.
 
     ``max_payload`` is in characters. ``headers`` are the names (lower case) of HTTP headers that calls keep. ``tags`` are taken
-    beside those that formats take by themselves.
+    beside those that formats take by themselves. ``mappings`` are those of the configuration, which go before the formats that
+    come along.
     """
 
     tenant: str = "default"
@@ -36,6 +38,7 @@ class DecodeSettings:
     max_payload: int = 65_536
     headers: frozenset[str] = frozenset()
     tags: tuple[NamedTag, ...] = ()
+    mappings: tuple[Mapping, ...] = ()
 
 
 def record_hash(data: bytes) -> int:
@@ -82,9 +85,10 @@ def _decode_records(raw: RawBatch, settings: DecodeSettings, batch: CallBatch) -
     calls, hashes, times = batch.calls, batch.record_hashes, batch.times
     beside = raw.headers or repeat(_NONE)
     own, names = raw.times or repeat(0), raw.ids or repeat("")
+    index = index_of(settings.mappings)
     for data, position, headers, time, name in zip(raw.records, raw.positions, beside, own, names, strict=False):
         hashed = record_hash(data)
-        for item, outcome in enumerate(decode_record(data, tenant=tenant, beside=bool(wanted))):
+        for item, outcome in enumerate(decode_record(data, tenant=tenant, beside=bool(wanted), index=index)):
             if outcome.__class__ is Call:
                 outcome.source = source
                 outcome.segment = segment

@@ -7,6 +7,7 @@ its test, and name it in ``FORMATS``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -23,13 +24,19 @@ from transforms.decode.formats import (
     bedrock_log,
     event,
     http_pair,
+    langfuse,
     litellm,
+    litellm_spend,
+    llmstudio,
     mlflow,
     otel_log_entry,
     otlp,
+    tensorzero,
     vendor_body,
     vertex_log,
 )
+from transforms.decode.mapping import Mapping, compiled
+from transforms.decode.mapping_files import built_in
 from transforms.decode.values import dumps
 
 Outcome = Call | Part | Undecodable | Skipped
@@ -54,8 +61,15 @@ class Format(NamedTuple):
     authority: int
 
 
+def mapped(mapping: Mapping) -> Format:
+    """A mapping as a format."""
+    made = compiled(mapping)
+    return Format(made.name, made.describes, made.signs, made.detect, made.decode, made.authority)
+
+
 FORMATS: Final = (
     Format("event", event.DESCRIBES, event.SIGNS, event.detect, event.decode, 20),
+    Format("litellm_spend", litellm_spend.DESCRIBES, litellm_spend.SIGNS, litellm_spend.detect, litellm_spend.decode, 10),
     Format("litellm", litellm.DESCRIBES, litellm.SIGNS, litellm.detect, litellm.decode, 10),
     Format("bedrock_log", bedrock_log.DESCRIBES, bedrock_log.SIGNS, bedrock_log.detect, bedrock_log.decode, 40),
     Format("vertex_log", vertex_log.DESCRIBES, vertex_log.SIGNS, vertex_log.detect, vertex_log.decode, 40),
@@ -63,6 +77,11 @@ FORMATS: Final = (
     Format("otlp", otlp.DESCRIBES, otlp.SIGNS, otlp.detect, otlp.decode, 5),
     Format("mlflow", mlflow.DESCRIBES, mlflow.SIGNS, mlflow.detect, mlflow.decode, 5),
     Format("otel_log_entry", otel_log_entry.DESCRIBES, otel_log_entry.SIGNS, otel_log_entry.detect, otel_log_entry.decode, 5),
+    Format("langfuse_events", langfuse.EVENTS_DESCRIBE, langfuse.EVENTS_SIGNS, langfuse.is_event, langfuse.decode_events, 10),
+    Format("langfuse", langfuse.ROWS_DESCRIBE, langfuse.ROWS_SIGNS, langfuse.is_row, langfuse.decode_row, 10),
+    Format("llmstudio", llmstudio.DESCRIBES, llmstudio.SIGNS, llmstudio.detect, llmstudio.decode, 10),
+    Format("tensorzero", tensorzero.DESCRIBES, tensorzero.SIGNS, tensorzero.detect, tensorzero.decode, 15),
+    *map(mapped, built_in()),
     Format("batch_item", batch_item.DESCRIBES, batch_item.SIGNS, batch_item.detect, batch_item.decode, 30),
     Format("http_pair", http_pair.DESCRIBES, http_pair.SIGNS, http_pair.detect, http_pair.decode, 30),
     Format("vendor_body", vendor_body.DESCRIBES, vendor_body.SIGNS, vendor_body.detect, vendor_body.decode, 25),
@@ -104,17 +123,24 @@ _MOST_REMEMBERED: Final = 1024
 _index = Index(FORMATS)
 
 
-def index_of() -> Index:
-    """Every format by its signs."""
+@lru_cache(maxsize=64)
+def _index_of(mappings: tuple[Mapping, ...], forms: tuple[Format, ...]) -> Index:
+    return Index((*map(mapped, mappings), *forms))
+
+
+def index_of(mappings: tuple[Mapping, ...] = ()) -> Index:
+    """Every format by its signs; an operator's mappings come before what comes along."""
     global _index
+    if mappings:
+        return _index_of(mappings, FORMATS)
     if _index.forms is not FORMATS:
         _index = Index(FORMATS)
     return _index
 
 
-def format_of(record: dict[str, Any]) -> Format | None:
+def format_of(record: dict[str, Any], index: Index | None = None) -> Format | None:
     """The format that a record without envelopes has; None where none recognises it."""
-    return index_of().format_of(record)
+    return (index or index_of()).format_of(record)
 
 
 class _Reading(NamedTuple):
@@ -130,7 +156,8 @@ def decode_record(data: bytes, *, tenant: str = "default", beside: bool = False,
     """What one record holds: at least one outcome, never an exception.
 
     ``tenant`` is for records that name none. A JSON array is many records; their outcomes come in its order. With ``beside``,
-    calls keep what ``named_tags.take_tags`` looks at. ``index``: what ``index_of`` gives, if it is at hand.
+    calls keep what ``named_tags.take_tags`` looks at. ``index``: what ``index_of`` gives for the mappings
+    of the configuration.
     """
     reading = _Reading(tenant, beside, index or index_of(), Budget())
     try:

@@ -378,3 +378,18 @@ def plain(call: Call, fresh: object, output: object, field: str, *, read: object
     call.output_visible = given
     call.input_cache_read = count(read, f"{field} cached")
     call.output_reasoning = count(reasoning, f"{field} reasoning")
+
+
+def leaves(call: Call, given: Mapping[str, int], total: int | None = None) -> None:
+    """Usage that is disjoint already, by the names of leaves; ``total`` is what the record says that they come to."""
+    if not given:
+        return
+    taken = [tokens for leaf, tokens in given.items() if leaf.startswith("input")]
+    made = [tokens for leaf, tokens in given.items() if leaf.startswith("output")]
+    _begin(call, sum(taken) if taken else None, sum(made) if made else None, total)
+    if not taken or (not made and call.operation != "embedding"):
+        call.usage_quality = "partial"
+    for leaf, tokens in given.items():
+        setattr(call, leaf, tokens)
+    if total is not None and total != sum(given.values()):
+        inconsistent(call, "total_mismatch")

@@ -88,6 +88,12 @@ _PARTS: Final = (
 _LEAF_NAMES: Final = frozenset({*LEAVES, "web_searches"})
 _TOTAL_NAMES: Final = frozenset({*_TOTALS, *_PARTS, "web_searches"})
 
+TEXTS: Final = (*_TEXTS, "tool_choice")
+INTEGERS: Final = tuple(_INTEGERS)
+BOOLEANS: Final = ("stream", "batch", "spillover", "gateway_cache_hit", "content_complete")
+USAGE: Final = (*LEAVES, *_TOTALS, *_PARTS, "web_searches")
+"""Every name that one of the two forms of usage has."""
+
 
 def detect(record: dict[str, Any]) -> bool:
     schema = record.get("schema")
@@ -369,7 +375,7 @@ _EVENT: Final[Checks] = {
     "schema": _one_of((SCHEMA,)),
     **dict.fromkeys(_TEXTS, _text),
     **{field: _integer(limit) for field, limit in _INTEGERS.items()},
-    **dict.fromkeys(("stream", "batch", "spillover", "gateway_cache_hit", "content_complete"), _boolean),
+    **dict.fromkeys(BOOLEANS, _boolean),
     **dict.fromkeys(("duration_ms", "ttft_ms"), _number),
     **dict.fromkeys(("started_at", "ended_at"), _time),
     **dict.fromkeys(("messages", "output"), _messages),

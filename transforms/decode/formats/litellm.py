@@ -2,7 +2,7 @@
 
 Usage is taken from the vendor's own object where the payload carries it (``metadata.usage_object``, ``response.usage``),
 else from the payload's counts. Its costs were wrong in many versions: they are kept as reported and never used instead
-of the price book.
+of the price book. A cost of zero is as good as none: it is what LiteLLM writes for a model that it has no price for.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def decode(record: dict[str, Any]) -> list[Call]:
     if get("cache_hit") is True or get("cache_hit") == "True":
         call.gateway_cache_hit = True
     cost = pico_dollars(get("response_cost"))
-    if cost is not None and get("status") != "failure":
+    if cost and get("status") != "failure":
         call.reported_cost, call.reported_cost_by = cost, "gateway"
     times.settle(call)
     return [call]
