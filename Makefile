@@ -78,6 +78,7 @@ lock: setup-dev ## pin the versions anew (ARGS=--upgrade for newer ones)
 docs: setup ## write what is made from the code: pages, the list of exported columns
 	@$(BIN)/python -m pipelines.settings docs/configuration.md
 	@$(BIN)/python -m schemas.document docs/tables.md
+	@$(BIN)/python -m transforms.decode docs/formats.md
 	@$(BIN)/python -m tests.sinks.contract
 	@$(BIN)/python -m deploy.grafana.overview deploy/grafana/dashboards/overview.json
 	@$(BIN)/python -m deploy.dataflow.template deploy/dataflow/metadata.json docs/dataflow.md
