@@ -20,6 +20,7 @@ from schemas.telemetry import NAMESPACE
 from sources.kafka import source_name
 from sources.kafka.streaming import FOREVER, Place, Reach, ReachCoder, ReachTracker, ReadPartitionDoFn
 from sources.ranges import Ledger, Position
+from tests.kafka.registries import framed, serving
 from tests.kafka.topics import logs, new_topic, settings, write
 
 
@@ -110,8 +111,8 @@ def _keep(batches: list[RawBatch]) -> None:
     _FOUND.extend(batches)
 
 
-def read_all(broker: Broker, topic: str, end: int, ledger: object = _no_ledger) -> list[RawBatch]:
-    wanted = settings(broker, topic, batch_records=10)
+def read_all(broker: Broker, topic: str, end: int, ledger: object = _no_ledger, **more: str) -> list[RawBatch]:
+    wanted = settings(broker, topic, batch_records=10, **more)
     (log,) = logs(wanted)
     _FOUND.clear()
     _METRICS.clear()
@@ -149,3 +150,17 @@ def test_a_job_that_is_submitted_anew_goes_on_where_the_ledger_ends(kafka: Broke
     batches = read_all(kafka, topic, 95, _Ledger({log.segment: [(0, 40), (40, 60)]}))
     assert [value for batch in batches for value in batch.records] == values[60:]
     assert {(batch.end.start, batch.end.end) for batch in batches[-1:] if batch.end} == {(60, 95)}
+
+
+def test_values_that_a_registry_describes_are_read_alike(kafka: Broker) -> None:
+    topic = new_topic(kafka)
+    values = [framed(3, b'{"n": %d}' % number) for number in range(8)]
+    write(kafka, topic, [*values, framed(4, b"lost"), b"plain"])
+    with serving() as registry:
+        registry.add(3, '{"type": "object"}', kind="JSON")
+        batches = read_all(kafka, topic, 10, registry=registry.address)
+    assert [value for batch in batches for value in batch.records] == [b'{"n": %d}' % number for number in range(8)] + [b"plain"]
+    letters = [letter for batch in batches for letter in batch.rejects]
+    assert [(letter.position, letter.reason) for letter in letters] == [(8, "schema_registry")]
+    ends = [batch.end for batch in batches if batch.end]
+    assert (ends[-1].end, ends[-1].records) == (10, 10)
