@@ -18,11 +18,12 @@ from schemas.batch import RawBatch
 from schemas.call import Call
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings, Skipped, Undecodable, decode_batch, decode_record
-from transforms.decode.envelopes import MAX_ENVELOPES, MAX_INFLATED, MAX_PACKED
+from transforms.decode.envelopes import ENVELOPES, MAX_ENVELOPES, MAX_INFLATED, MAX_PACKED
 from transforms.work import CallWork
 
 NOON = 1_748_779_200_000_000
 AT = "2025-06-01T12:00:00.5Z"
+BEDROCK_ARN = "arn:aws:sts::123456789012:assumed-role/app/session"
 AT_MS = 1_748_779_200_500
 
 
@@ -128,7 +129,7 @@ def test_records_of_firehose_and_of_azure() -> None:
 
 
 def test_records_of_a_topic_that_lambda_is_called_with() -> None:
-    record = {"topic": "t", "partition": 0, "offset": 15, "timestamp": AT_MS, "value": b64(dump(pair())), "headers": [{"X-Team": list(b"search")}, {"odd": 1}]}
+    record = {"topic": "t", "partition": 0, "offset": 15, "timestamp": AT_MS, "value": b64(dump(pair())), "headers": [{"X-Team": list(b"search")}, {"odd": 10**15}, {"odder": [300]}]}
     event = {"eventSource": "aws:kafka", "eventSourceArn": "arn:aws:kafka:c", "records": {"t-0": [record, 7]}}
     one = dump({**event, "records": {"t-0": [record]}})
     (call,) = calls(one)
@@ -296,3 +297,33 @@ def test_envelopes_of_others(shared: Path) -> None:
     event = json.loads((samples / "cloudevents_openmeter_litellm.json").read_bytes())
     (call,) = calls(record := dump({**event, "data": pair()}))
     assert (call.transport_id, headers(record, "ce_subject")) == ("cloudevent:litellm-proxy chatcmpl-2299b6a2", {"ce_subject": "customer-42"})
+
+
+# -- whatever is in them -------------------------------------------------------------------------------------------
+
+WORDS = [
+    *ENVELOPES, "messageId", "data", "attributes", "insertId", "split", "uid", "index", "totalSplits", "textPayload", "jsonPayload", "timestamp",
+    "protoPayload", "labels", "type", "source", "id", "data_base64", "eventSource", "kinesis", "body", "Sns", "Message", "MessageAttributes",
+    "logEvents", "value", "headers", "topic", "schema", "detail", "Type", "Body", "Data", "category", "properties", "correlationId",
+    "sequenceNumber", "promptTokens", "requestMessages", "responseMessages", "requestBody", "responseBody", "backendUrl", "url", "cache",
+    "schemaType", "modelId", "input", "output", "inputTokenCount", "inputBodyJson", "outputBodyJson", "identity", "arn", "operation", "region",
+    "errorCode", "status", "requestMetadata", "logging_time", "full_request", "full_response", "request_payload", "response_payload", "metadata",
+    "model", "endpoint", "api_method", "usageMetadata", "usage", "response", "request",
+]  # fmt: skip
+PLAIN = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=6)
+SAID = st.sampled_from(
+    ["aws:sqs", "aws:kinesis", "aws:sns", "aws:kafka", "Notification", "GatewayLogs", "GatewayLlmLogs", "ModelInvocationLog", "Converse",
+     "InvokeModelWithResponseStream", "e30=", "W10=", "H4sI", "{}", "[]", "[7]", AT, BEDROCK_ARN]
+)  # fmt: skip
+JSON = st.recursive(
+    PLAIN | SAID,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS) | st.text(max_size=3), inner, max_size=6),
+    max_leaves=25,
+)
+
+
+@given(st.dictionaries(st.sampled_from(WORDS), JSON, min_size=1, max_size=8))
+def test_whatever_stands_in_their_fields_costs_a_letter_and_is_no_defect(record: dict[str, Any]) -> None:
+    found = decode_record(dump(record))
+    assert found
+    assert [each for each in found if isinstance(each, Undecodable) and each.reason == "decoder_error"] == []

@@ -294,6 +294,8 @@ def _decode_inside(record: dict[str, Any], reading: _Reading, around: Around | N
             if isinstance(problem, Undecodable) and around is not None and not problem.inside:
                 problem.inside = around.data
             found.append(problem)
+        except Exception as defect:  # as of a decoder
+            found.append(Undecodable("decoder_error", f"{type(defect).__name__}: {defect}"))
     if found:
         return found
     keys = ", ".join(list(record)[:12])

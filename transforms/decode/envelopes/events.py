@@ -100,6 +100,8 @@ def _header_bytes(given: Any) -> dict[str, str]:
     said = {}
     for some in given if given.__class__ is list else ():
         for name, value in some.items() if some.__class__ is dict else ():
+            if value.__class__ is not list:
+                continue
             try:
                 said[str(name).lower()] = bytes(value).decode()
             except (TypeError, ValueError):

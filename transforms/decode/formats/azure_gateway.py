@@ -51,7 +51,7 @@ def decode(record: dict[str, Any]) -> Iterable[Call | Part]:
     Raises:
         Skipped: it tells of no call, or neither of its tokens nor its texts.
     """
-    kind = record.get("category", record.get("Category"))
+    kind = text(record.get("category", record.get("Category")))
     if kind in _WITHOUT_TOKENS:
         raise Skipped("no_tokens")
     said = parse_json(record.get("properties"))
