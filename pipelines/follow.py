@@ -17,6 +17,7 @@ from pipelines import lines
 from pipelines.changes import Changes
 from pipelines.errors import one_line, waiting_helps
 from pipelines.feeds import Feed
+from pipelines.joining import join_due
 from pipelines.live import WATCH
 from pipelines.run import Counts, Job, account, epoch, feed_of, opened, settle
 from pipelines.state import State
@@ -36,7 +37,8 @@ _ASK_S: Final = 0.1
 
 
 def follow(job: Job, stop: Callable[[], bool], say: Callable[[str], None] | None = None) -> Counts:
-    """Read a source until ``stop`` says so; then everything that was read is written, and every minute is recomputed.
+    """Read a source until ``stop`` says so; then everything that was read is written, and every minute is recomputed. Calls that
+    wait for the rest of their parts go on waiting: the next run, or ``reconcile --repair``, writes them.
 
     ``say`` takes lines for a person. A source or a store that stops answering, or is full, is waited for.
 
@@ -82,6 +84,7 @@ def _follow(
             WATCH.terms_wrong = changes.wrong
             pieces = feed.next(EPOCH_RECORDS)
             touched = epoch(job, store, state, pieces)[1] if pieces else set[int]()
+            touched |= join_due(job, store, state)
             behind = _look(feed, touched, job.call_s, bool(pieces))
             if not behind or turn - settled >= job.early_s:
                 settle(store, state, state.dirty())

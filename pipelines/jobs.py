@@ -19,7 +19,7 @@ from sources.kafka import KafkaSettings
 from sources.kafka.clients import connected, why
 from sources.pubsub import PubSubSettings
 from transforms.count import CountSettings
-from transforms.decode import DecodeSettings, named_tag
+from transforms.decode import DecodeSettings, JoinSettings, named_tag
 from transforms.own.files import read_rules
 from transforms.people import People
 
@@ -89,6 +89,7 @@ def decode_settings(settings: Settings) -> DecodeSettings:
         keep_payloads=given.keep_payloads,
         tags=tuple(map(named_tag, given.tags)),
         mappings=read_mappings(given.mappings),
+        join=JoinSettings(settings.join.wait_seconds, settings.join.overlap, settings.join.max_bytes),
     )
 
 

@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Final
 
 from pipelines.feeds.folders import known_times
+from pipelines.joining import join_keys
 from pipelines.run import Job, knowing, settle
 from pipelines.state import State
 from pipelines.stores import refuse_missing
 from pipelines.terms import publish_books
-from schemas.batch import CallBatch, DeadLetter, Ignored, RawBatch, RowBatch
+from schemas.batch import NO_PARTS, CallBatch, DeadLetter, Ignored, PartRead, RawBatch, RowBatch
 from schemas.tables import SEGMENTS
 from schemas.telemetry import TALLY
 from sinks.clickhouse import Store
@@ -47,6 +48,7 @@ from transforms.steps import tally
 from transforms.work import CallWork
 
 CALL: Final = "call"
+PART: Final = "part of a call"
 IGNORED: Final = "ignored"
 STILL_DEAD: Final = "still dead"
 GONE: Final = "source gone"
@@ -100,6 +102,7 @@ def replay(job: Job, reasons: Sequence[str] = (), dry_run: bool = False, page: i
                     run.segment(segment, list(some), siblings)
                 run.land()
         if not dry_run:
+            join_keys(job, store, state, run.keys, final=True)
             settle(store, state, state.dirty())
     return Replayed(dict(run.letters), len(run.calls), run.spend, len(run.minutes))
 
@@ -117,6 +120,7 @@ class _Replay:
     calls: set[bytes] = field(default_factory=set)
     spend: Decimal = Decimal(0)
     minutes: set[int] = field(default_factory=set)
+    keys: set[bytes] = field(default_factory=set)
     _ready: list[RowBatch] = field(default_factory=list)
     _rows: int = 0
     _bytes: int = 0
@@ -186,8 +190,10 @@ class _Replay:
                 keep |= {(record, letter.item) for letter in letters if _differs(letter, items[letter.item])}
         self._make_ready(_only(batch, keep), new)
 
-    def _settle(self, letter: Letter, now: bytes | str | DeadLetter) -> None:
-        if isinstance(now, DeadLetter):
+    def _settle(self, letter: Letter, now: Now) -> None:
+        if isinstance(now, PartRead):
+            self._note([letter], PART)
+        elif isinstance(now, DeadLetter):
             self._note([letter], STILL_DEAD, now.reason)
         elif isinstance(now, bytes):
             self._note([letter], CALL)
@@ -199,7 +205,7 @@ class _Replay:
             self.letters[letter.reason, became, now] += 1
 
     def _make_ready(self, batch: CallBatch, new: set[bytes]) -> None:
-        if not (batch.calls or batch.dead or batch.ignored):
+        if not (batch.calls or batch.parts or batch.dead or batch.ignored):
             return
         if batch.dead and not self.dry_run:
             kept = payloads(self.store, {_record(batch, letter) for letter in batch.dead})
@@ -218,14 +224,19 @@ class _Replay:
             self.land()
 
     def land(self) -> None:
-        """Write what is ready: calls and letters, then their minutes, then the receipts that prove both."""
+        """Write what is ready: calls, parts and letters, then their minutes, then the receipts that prove all. Parts are
+        joined at the end, or by the next run."""
         if not self._ready:
             return
         calls, receipts = Writer(self.store, letters=self.outlet), Writer(self.store)
         for batch in self._ready:
             calls.add(replace(batch, receipts=batch.receipts.slice(0, 0)))
-            receipts.add(replace(batch, calls=batch.calls.slice(0, 0), dead_letters=batch.dead_letters.slice(0, 0)))
+            none = {"calls": batch.calls.slice(0, 0), "dead_letters": batch.dead_letters.slice(0, 0), "parts": NO_PARTS}
+            receipts.add(replace(batch, **none))
         touched: set[int] = set().union(*(batch.minutes for batch in self._ready))
+        keys = {key for batch in self._ready for key in batch.parts.column("call_key").to_pylist()}
+        self.state.wait(dict.fromkeys(keys, 0))
+        self.keys |= keys
         self.state.touch(touched)
         calls.flush()
         recompute(self.store, touched)
@@ -298,9 +309,15 @@ def _originals(raw: RawBatch, waiting: dict[Record, list[Letter]]) -> RawBatch:
     return chosen
 
 
-def _outcomes(batch: CallBatch) -> dict[Record, dict[int, bytes | str | DeadLetter]]:
-    """What each item of each record is now: the key of a call, the reason it is ignored for, a dead letter."""
-    found: dict[Record, dict[int, bytes | str | DeadLetter]] = defaultdict(dict)
+Now = bytes | str | DeadLetter | PartRead
+"""What an item is now: the key of a call, the reason it is ignored for, a dead letter, a part of a call."""
+
+
+def _outcomes(batch: CallBatch) -> dict[Record, dict[int, Now]]:
+    """What each item of each record is now."""
+    found: dict[Record, dict[int, Now]] = defaultdict(dict)
+    for read in batch.parts:
+        found[_record(batch, read)][read.item] = read
     for call, hashed in zip(batch.calls, batch.record_hashes, strict=True):
         found[Record(batch.segment, call.position, hashed)][call.item] = call.call_key
     for ignored in batch.ignored:
@@ -310,11 +327,11 @@ def _outcomes(batch: CallBatch) -> dict[Record, dict[int, bytes | str | DeadLett
     return found
 
 
-def _record(batch: CallBatch, item: DeadLetter | Ignored) -> Record:
+def _record(batch: CallBatch, item: DeadLetter | Ignored | PartRead) -> Record:
     return Record(batch.segment, item.position, item.record_hash)
 
 
-def _differs(letter: Letter, now: bytes | str | DeadLetter) -> bool:
+def _differs(letter: Letter, now: Now) -> bool:
     """Whether a letter that is dead still would be written otherwise today."""
     assert isinstance(now, DeadLetter)
     return (now.reason, now.error, now.format_guess, now.reason) != (
@@ -338,4 +355,5 @@ def _only(batch: CallBatch, keep: set[tuple[Record, int]]) -> CallBatch:
         record_hashes=[hashed for _, hashed in kept],
         dead=[dead for dead in batch.dead if (_record(batch, dead), dead.item) in keep],
         ignored=[ignored for ignored in batch.ignored if (_record(batch, ignored), ignored.item) in keep],
+        parts=[read for read in batch.parts if (_record(batch, read), read.item) in keep],
     )

@@ -34,6 +34,7 @@ from pipelines.feeds.messages import MessagesFeed
 from pipelines.feeds.objects import ObjectsFeed
 from pipelines.feeds.topics import TopicsFeed
 from pipelines.job import RowsOfWorkers, build
+from pipelines.joining import join_keys, join_waiting, lending
 from pipelines.lines import say
 from pipelines.serving import answering
 from pipelines.state import State, segment_ends
@@ -48,7 +49,7 @@ from sinks.outlet import OutletSettings
 from sinks.recompute import recompute
 from sinks.retention import DEFAULTS, Changed, Retention, keep
 from sinks.schema import migrate
-from sinks.steps import TOUCHED, RowsToMinutes, RowsToStore
+from sinks.steps import KEYS, TOUCHED, RowsToMinutes, RowsToStore
 from sources import files, kafka, pubsub
 from sources.cloud_logging import LoggingSettings
 from sources.files import FileLimits
@@ -147,7 +148,7 @@ class Job:
     def work(self) -> bytes:
         """Stands for the settings that decide which call a record becomes; keys of end users are none of them."""
         own = (self.decode.mappings,) if self.decode.mappings else ()  # a store of before mappings stays as it is
-        said = repr((self.decode.tenant, hashlib.sha256(self.count.hash_key).hexdigest(), *own))
+        said = repr((self.decode.tenant, hashlib.sha256(self.count.hash_key).hexdigest(), *own, *self.decode.join.overlap))
         return hashlib.sha256(said.encode()).digest()[:16]
 
 
@@ -289,7 +290,7 @@ def _windowed(job: Job, pieces: Sequence[Piece]) -> Graph:
         minutes = build(
             raw,
             CallsToRows(job.decode, job.count, job.goes_by, job.people),
-            RowsToMinutes(job.store, job.early_s, job.lateness_s, job.letters),
+            RowsToMinutes(job.store, job.early_s, job.lateness_s, job.letters, lending(job), job.decode.join.wait_s),
         )
         return minutes | "CountMinutes" >> beam.Map(_tally_minute)
 
@@ -316,6 +317,7 @@ def _in_epochs(
     if pool is not None:
         for stage, nanoseconds in pool.took.items():
             TALLY.stage_ns[stage] += nanoseconds
+    join_waiting(job, store, state)
     settle(store, state, state.dirty())
     return ()
 
@@ -329,7 +331,7 @@ def epoch(
     pool: Workers | None = None,
 ) -> tuple[set[Piece], set[int]]:
     """Read these pieces, or those before ``stop`` said so, and record them as done; which those are, and the minutes touched."""
-    keeper, touched = uuid.uuid4().hex, set[int]()
+    keeper, touched, keys = uuid.uuid4().hex, set[int](), set[bytes]()
 
     def keep(minutes: set[int]) -> None:
         touched.update(minutes)
@@ -343,12 +345,13 @@ def epoch(
             rows = pipeline | "RowsOfWorkers" >> RowsOfWorkers(pool, pieces, READING[keeper])
         return rows | "RowsToStore" >> RowsToStore(job.store, keeper, job.letters)
 
-    TOUCHED[keeper], READING[keeper] = keep, Reading(stop)
+    TOUCHED[keeper], TOUCHED[keeper + KEYS], READING[keeper] = keep, keys.update, Reading(stop)
     try:
         _execute(graph, job)
     finally:
         read = set(READING.pop(keeper).pieces)
-        del TOUCHED[keeper]
+        del TOUCHED[keeper], TOUCHED[keeper + KEYS]
+    touched |= join_keys(job, store, state, keys)
     state.done(read, segment_ends(store, {piece.segment for piece in read}))
     return read, touched
 

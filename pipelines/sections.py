@@ -299,6 +299,24 @@ class Decode(Section):
     )
 
 
+class Join(Section):
+    """How calls are joined that several records tell of."""
+
+    wait_seconds: Whole = Field(
+        default=600, ge=1, le=86_400, description="How long the rest of a call is waited for before it is shown as partial."
+    )
+    overlap: Texts = Field(
+        default=(),
+        description="Sources that see the same calls, such as `kafka:gateway`: each call counts once, as the best one tells it.",
+    )
+    max_bytes: Size = Field(
+        default=ByteSize(16 << 20),
+        ge=1 << 10,
+        le=1 << 30,
+        description="Size of a record that was cut into pieces, all of them together, at most.",
+    )
+
+
 class Count(Section):
     """How tokens are counted."""
 
@@ -454,6 +472,7 @@ class Retention(Section):
     hours: Days = Field(default=0, description="Sums by hour; no shorter than minutes.")
     days: Days = Field(default=0, description="Sums by day; no shorter than hours.")
     runs: Days = Field(default=400, description="What runs read, by their start.")
+    parts: Days = Field(default=2, description="Parts of calls, by when they were written: how late a part may come.")
 
     @field_validator("minutes", "hours", "days")
     @classmethod
@@ -489,6 +508,7 @@ class Settings(Section):
     store: Store = Store()
     dead_letters: DeadLetters = DeadLetters()
     decode: Decode = Decode()
+    join: Join = Join()
     count: Count = Count()
     price: Price = Price()
     owners: Owners = Owners()

@@ -51,6 +51,7 @@ CREATE TABLE IF NOT EXISTS positions (
   PRIMARY KEY (work, segment)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS dirty (minute INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS waiting (key BLOB PRIMARY KEY, deadline INTEGER) WITHOUT ROWID;
 PRAGMA user_version = {_VERSION};
 """
 
@@ -299,6 +300,22 @@ class State:
     def clean(self, minutes: Iterable[int]) -> None:
         """These minutes were recomputed after their last insert."""
         self._write(("DELETE FROM dirty WHERE minute = ?", [(minute,) for minute in minutes]))
+
+    # -- which calls wait for parts ----------------------------------------------------------------------------------
+
+    def wait(self, keys: Mapping[bytes, int]) -> None:
+        """The rest of these calls is waited for, until some time (UTC microseconds)."""
+        self._write(("INSERT OR REPLACE INTO waiting VALUES (?, ?)", list(keys.items())))
+
+    def waiting(self, until: int | None = None) -> list[bytes]:
+        """Calls whose rest is waited for, in order: those that are waited for no longer than ``until``, or all."""
+        with self._threads:
+            rows = self._db.execute("SELECT key FROM waiting WHERE ? IS NULL OR deadline <= ? ORDER BY key", (until, until))
+            return [key for (key,) in rows]
+
+    def joined(self, keys: Iterable[bytes]) -> None:
+        """Nothing of these calls is waited for any more."""
+        self._write(("DELETE FROM waiting WHERE key = ?", [(key,) for key in keys]))
 
     def _write(self, *statements: tuple[str, Sequence[tuple[object, ...]]]) -> None:
         """One transaction: all of it or nothing."""

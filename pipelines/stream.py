@@ -17,6 +17,7 @@ from apache_beam.runners.runner import PipelineState
 
 from pipelines.changes import Changes
 from pipelines.job import build
+from pipelines.joining import join_left, lending
 from pipelines.run import Counts, Job, account, opened
 from pipelines.state import ledger_of, segment_ends
 from pipelines.terms import LOOKS, timeline_of
@@ -51,6 +52,8 @@ def stream(job: Job, stop: Callable[[], bool], say: Callable[[str], None]) -> Co
         TALLY.clear()
         changes = Changes(store, job.files, job.lead_s, job.watch)
         job = replace(job, terms=changes.timeline)
+        if joined := join_left(job, store):
+            say(f"{joined:,} calls joined that an earlier job had left in parts")
         if mended := repair(store):
             say(f"{mended:,} minutes recomputed that an earlier job had left")
         with ctrl_c_kept():
@@ -101,7 +104,14 @@ def streaming(job: Job) -> beam.Pipeline:
     build(
         raw,
         CallsToRows(job.decode, job.count, job.goes_by, job.people, timeline_of(job.store), job.lead_s / LOOKS),
-        RowsToMinutes(job.store, job.early_s, job.lateness_s, job.letters),
+        RowsToMinutes(
+            job.store,
+            job.early_s,
+            job.lateness_s,
+            job.letters,
+            replace(lending(job), now=timeline_of(job.store)),
+            job.decode.join.wait_s,
+        ),
     )
     return pipeline
 

@@ -8,11 +8,13 @@ segment, so a batch alone says where every one of its items came from.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 
 from schemas.call import Call
+from schemas.part import Part
+from schemas.tables import PARTS
 
 
 def pubsub_id(number: str) -> str:
@@ -57,6 +59,23 @@ class SegmentEnd(NamedTuple):
 
 
 @dataclass(slots=True)
+class PartRead:
+    """An item that is a part of a call: ``key`` is that of the call, which is no other's. Times are UTC microseconds.
+
+    ``time`` is when its transport had it; until ``deadline``, by the clock, the rest of the call is waited for.
+    """
+
+    part: Part
+    tenant: str
+    key: bytes
+    position: int
+    item: int
+    record_hash: int
+    time: int
+    deadline: int = 0
+
+
+@dataclass(slots=True)
 class RawBatch:
     """Records as bytes, with their positions in one segment of one source.
 
@@ -89,7 +108,7 @@ class RawBatch:
 
 @dataclass(slots=True)
 class CallBatch:
-    """What a ``RawBatch`` held: calls (with ``content`` until counted), dead letters and ignored items."""
+    """What a ``RawBatch`` held: calls (with ``content`` until counted), parts of calls, dead letters and ignored items."""
 
     source: str
     segment: bytes
@@ -104,6 +123,10 @@ class CallBatch:
     end: SegmentEnd | None = None
     times: list[int] = field(default_factory=list)  # one for each call, where the transport keeps them
     read_at: int = 0
+    parts: list[PartRead] = field(default_factory=list)
+
+
+NO_PARTS: Final = pa.RecordBatch.from_pylist([], PARTS.arrow)
 
 
 @dataclass(slots=True)
@@ -128,3 +151,4 @@ class RowBatch:
     ignored: int = 0
     cost_pico: int = 0
     read_at: int = 0
+    parts: pa.RecordBatch = field(default_factory=lambda: NO_PARTS)

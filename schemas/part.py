@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from schemas.call import Call
 
@@ -33,3 +33,45 @@ class Part:
     number: int = 0
     of: int = 0
     format: str = ""
+
+
+class Place(NamedTuple):
+    """Where a record was read: its source, and the item's place in a segment."""
+
+    source: str
+    segment: bytes
+    position: int
+    item: int
+
+
+class StoredPart(NamedTuple):
+    """A part as the table ``parts`` holds it; see ``schemas.tables`` for its columns.
+
+    ``told``: fields of a call by name, as text (``transforms.join.told``). Times are UTC microseconds; ``day`` is the UTC day
+    (days since 1970) on which the row was written. ``size`` is how many bytes it holds of a record that was cut; they themselves
+    are read only to be put together.
+    """
+
+    key: bytes
+    tenant: str
+    place: Place
+    record_hash: int
+    role: str
+    rank: int
+    number: int
+    of: int
+    needs: tuple[str, ...]
+    format: str
+    time: int
+    deadline: int
+    day: int
+    told: dict[str, str]
+    size: int = 0
+
+
+class Standing(NamedTuple):
+    """What a joined call keeps of its first write: its time and its place, whatever parts come later."""
+
+    event_time: int
+    time_quality: str
+    place: Place

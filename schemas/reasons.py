@@ -14,6 +14,7 @@ DEAD_LETTER_REASONS: Final = {
     "schema_registry": "A value that a schema registry describes and that could not be decoded; the error says what to set.",
     "offsets_lost": "Messages of a topic that the broker deleted before they were read: a gap, named by its offsets.",
     "split_record": "One part of a log entry that was split because it was too long: parts are not joined yet.",
+    "incomplete_record": "A record that was cut into pieces, of which some never came; it lies where the first of them is.",
     "unknown_format": "No format of the registry recognises the record.",
     "unsupported_body": "The record is a call to an API whose body is not read yet, and it reports no plain usage.",
     "bad_value": "A field the call depends on has an impossible value (negative or fractional tokens, a wrong type).",

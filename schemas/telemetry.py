@@ -17,7 +17,7 @@ from typing import Final
 from apache_beam.metrics.metric import Metrics
 
 from schemas.reasons import DEAD_LETTER_REASONS
-from schemas.tables import CALLS, DEAD_LETTERS, RECEIPTS, SEGMENTS
+from schemas.tables import CALLS, DEAD_LETTERS, PARTS, RECEIPTS, SEGMENTS
 
 NAMESPACE: Final = "llm_finops"
 """Of all Beam metrics but those of stages."""
@@ -38,7 +38,7 @@ COUNTERS: Final = {
 
 APART: Final = {
     "dead_letters": tuple(DEAD_LETTER_REASONS),
-    "rows_written": (CALLS.name, DEAD_LETTERS.name, RECEIPTS.name, SEGMENTS.name),
+    "rows_written": (CALLS.name, PARTS.name, DEAD_LETTERS.name, RECEIPTS.name, SEGMENTS.name),
 }
 
 DISTRIBUTIONS: Final = {

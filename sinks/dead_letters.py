@@ -136,7 +136,8 @@ def finish_replay(store: Store, minutes: Sequence[int]) -> None:
             f"INSERT INTO {receipts} ({KEY}, outcome, reason, call_key, minute)"
             " SELECT c.segment, c.position, c.item, d.hashed, 'call', '', c.call_key, c.minute"
             f" FROM (SELECT segment, position, item, call_key, minute FROM {calls} FINAL WHERE minute IN ({some})"
-            f" AND call_key NOT IN (SELECT call_key FROM {receipts} WHERE outcome = 'call' AND minute IN ({some}))) AS c"
+            f" AND call_key NOT IN (SELECT call_key FROM {receipts}"
+            f" WHERE (outcome = 'call' AND minute IN ({some})) OR outcome = 'joined')) AS c"
             " INNER JOIN (SELECT segment, position, any(record_hash) AS hashed"
             f" FROM {living(store)} GROUP BY segment, position HAVING uniqExact(record_hash) = 1) AS d USING (segment, position)"
         )

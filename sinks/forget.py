@@ -43,7 +43,13 @@ def forget_user(
     work.note_values(columns)
     of_calls = [c for c in columns if c.table == "calls"]
     named = [work.noted(c) for c in of_calls if c.many or c.name in personal]
+    of_parts = [work.noted(c) for c in columns if c.table == "parts" and c.many]
     work.note("call", "call_key", "calls", " OR ".join(["end_user IN {pseudonyms:Array(String)}", *named]))
+    work.note("call", "call_key", "parts", " OR ".join(["call['end_user'] IN {pseudonyms:Array(String)}", *of_parts]))
+    # Calls in parts are made anew from them, and a part that is still to come may not name the user.
+    in_parts = work.among("call", "call_key")
+    work.note("other", "call_key", "parts", in_parts)
+    work.mark("call", "call_key", "parts", in_parts)
     # Calls that have another user, or none, would not be recognised by the user's mark.
     others = f"{work.among('call', 'call_key')} AND end_user NOT IN {{pseudonyms:Array(String)}}"
     work.note("other", "call_key", "calls", others)
@@ -59,6 +65,10 @@ def forget_user(
         f"UPDATE {', '.join(emptied)}, flags = arrayDistinct(arrayPushBack(flags, 'forgotten'))",
         work.among("call", "call_key"),
     )
+    for told in (c for c in columns if c.table == "parts" and c.name == "call"):
+        gone = f"k IN ({', '.join(map(literal, personal))}) OR startsWith(k, 'tags.') OR startsWith(k, 'headers.')"
+        left = f"mapUpdate({work.cleaned(told, gone)}, map('flags.forgotten', ''))"
+        work.change("parts", f"UPDATE call = {left}", work.among("call", "call_key"))
     for table in dict.fromkeys(c.table for c in columns):
         work.rename([c for c in columns if c.table == table and not (table == "calls" and (c.many or c.name in personal))])
     work.end()
@@ -73,6 +83,7 @@ def forget_tenant(store: Store, tenant: Sought, marks: Iterable[bytes], salt: by
     work.note_values([*owned, *texts])
     mine = work.noted(owned[0])
     work.note("call", "call_key", "calls", mine)
+    work.note("call", "call_key", "parts", mine)
     work.note("segment", "segment", "calls", mine)
     silent = [work.noted(c) for c in texts if c.table == "dead_letters" and c.name in _SAID]
     its = " OR ".join([*silent, work.among("segment", "segment")])
@@ -81,7 +92,7 @@ def forget_tenant(store: Store, tenant: Sought, marks: Iterable[bytes], salt: by
     work.change(
         "receipts",
         "UPDATE outcome = 'ignored', reason = 'forgotten', call_key = toFixedString('', 16), minute = toDateTime(0, 'UTC')",
-        f"outcome = 'call' AND {work.among('call', 'call_key')}",
+        f"outcome IN ('call', 'joined') AND {work.among('call', 'call_key')}",
     )
     for table in dict.fromkeys(c.table for c in texts):
         work.rename([c for c in texts if c.table == table and c.name == "source"])

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from schemas.tables import COSTS, DIMENSIONS, MEASURES, MONEY_MEASURES
 from sinks.clickhouse import Store
+from sinks.join import unaccounted
 from sinks.recompute import recompute
 from sinks.retention import closed_before, floors
 
@@ -61,6 +62,7 @@ def reconcile(store: Store) -> Proof:
             _receipts_have_calls(store, closed["calls"]),
             _calls_have_receipts(store, closed["calls"], closed["receipts"]),
             _dead_letters_kept(store, closed_before(closed, "receipts", "dead_letters")),
+            _parts_are_joined(store),
             _one_minute_per_call(store),
             _parts_sum_up(store),
             minutes,
@@ -95,11 +97,15 @@ def repair(store: Store, span: Span | None = None) -> int:
 
 
 def ledger(store: Store) -> dict[str, int]:
-    """Items by what became of them. ``duplicate``: receipts of calls that another receipt already stands for."""
+    """Items by what became of them. ``duplicate``: receipts of calls that another receipt already stands for.
+
+    Only if there are any, ``joined``: parts of calls, and of these ``waiting``: those of calls that are not written yet.
+    """
     outcomes = store.rows(f"SELECT outcome, count() FROM {store.table('receipts')} FINAL GROUP BY outcome")
     items = {str(outcome): int(count) for outcome, count in outcomes}
     distinct = store.rows(f"SELECT uniqExact(call_key) FROM {store.table('receipts')} FINAL WHERE outcome = 'call'")[0][0]
     calls = items.pop("call", 0)
+    waiting = store.rows(f"SELECT toInt64(sum(parts)) FROM {unaccounted(store)}")[0][0] if items.get("joined") else 0
     records = store.rows(f"SELECT count() FROM (SELECT DISTINCT segment, position, record_hash FROM {store.table('receipts')})")[
         0
     ][0]
@@ -111,6 +117,7 @@ def ledger(store: Store) -> dict[str, int]:
         "dead_letter": items.pop("dead_letter", 0),
         "ignored": items.pop("ignored", 0),
         **items,
+        **({"waiting": int(waiting)} if waiting else {}),
     }
 
 
@@ -199,7 +206,7 @@ def _calls_have_receipts(store: Store, calls_floor: int, receipts_floor: int) ->
         "every call has a receipt, as long as receipts are kept",
         f"SELECT count() FROM {known}",
         f"SELECT hex(call_key) AS key, minute, source, position FROM {known}"
-        f" AND call_key NOT IN (SELECT call_key FROM {receipts} WHERE outcome = 'call')",
+        f" AND call_key NOT IN (SELECT call_key FROM {receipts} WHERE outcome IN ('call', 'joined'))",
         "ORDER BY minute",
     )
 
@@ -215,6 +222,18 @@ def _dead_letters_kept(store: Store, floor: int) -> Check:
         f"SELECT count() FROM {known}",
         f"SELECT hex(segment) AS segment_id, position, item, reason FROM {known} AND {key} NOT IN (SELECT {key} FROM {dead})",
         "ORDER BY segment_id, position",
+    )
+
+
+def _parts_are_joined(store: Store) -> Check:
+    parts = store.table("parts")
+    return _check(
+        store,
+        "parts = calls",
+        "every call in parts is written once it is whole, or was waited for long enough",
+        f"SELECT uniqExact(call_key) FROM {parts}",
+        f"SELECT hex(call_key) AS key, parts, until FROM {unaccounted(store)} WHERE due",
+        "ORDER BY key",
     )
 
 

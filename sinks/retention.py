@@ -34,6 +34,7 @@ class Retention:
     hours: int = 0
     days: int = 0
     runs: int = 400
+    parts: int = 2
 
     def of(self, table: str) -> int:
         return int(getattr(self, table))

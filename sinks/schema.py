@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from schemas.tables import MARKS, RETENTION, TABLES, TERMS
+from schemas.tables import MARKS, PARTS, RETENTION, TABLES, TERMS
 from sinks.clickhouse import Store, StoreError
 
-VERSION: Final = 4
+VERSION: Final = 5
 """Version of the tables in ``schemas.tables``. A change there needs a step in ``STEPS`` and a higher version."""
 
 _RECORDED: Final = ("team", "app", "feature", "environment", "cost_center")
@@ -79,7 +79,17 @@ def _terms() -> tuple[str, ...]:
     return (TERMS.ddl("{database}"),)
 
 
-STEPS: Final[dict[int, tuple[str, ...]]] = {2: _ownership(), 3: _retention(), 4: _terms()}
+def _parts() -> tuple[str, ...]:
+    """Version 5: records that tell a part of a call are kept until they are joined."""
+    receipts = "ALTER TABLE `{database}`.`receipts` COMMENT COLUMN"
+    return (
+        PARTS.ddl("{database}"),
+        f"{receipts} outcome 'call, dead_letter, ignored, or joined: a part of a call.'",
+        f"{receipts} call_key 'Key of the call, also of the joined one; zeros otherwise.'",
+    )
+
+
+STEPS: Final[dict[int, tuple[str, ...]]] = {2: _ownership(), 3: _retention(), 4: _terms(), 5: _parts()}
 """For each version after the first, the statements that lead to it from the one before; ``{database}`` is filled in.
 A new store is created from ``schemas.tables`` at once; a test proves that both ways end in the same columns."""
 

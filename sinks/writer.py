@@ -1,8 +1,8 @@
 """Write rows, then say which minutes they touched.
 
-Order of a flush: calls, dead letters (also to their topic, if there is one), receipts, segment ends. So a receipt proves that its
-call or its dead letter is in, and a segment's end that all its receipts are. A crash between two of them leaves rows that the
-next read of the same input replaces; until then ``reconcile`` shows the gap.
+Order of a flush: calls, parts of calls, dead letters (also to their topic, if there is one), receipts, segment ends. So a
+receipt proves that its call, its part or its dead letter is in, and a segment's end that all its receipts are. A crash between
+two of them leaves rows that the next read of the same input replaces; until then ``reconcile`` shows the gap.
 
 A call whose minute is closed (``sinks.retention``) is not written: it would expire at once, and its minute cannot be made
 anew. Its receipt says so, so that it is not lost in silence.
@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.batch import RowBatch
-from schemas.tables import CALLS, DEAD_LETTERS, RECEIPTS, SEGMENTS
+from schemas.tables import CALLS, DEAD_LETTERS, PARTS, RECEIPTS, SEGMENTS
 from sinks.clickhouse import INSERT_BYTES, INSERT_ROWS, INSERT_SECONDS, Store
 from sinks.dead_letters import messages
 from sinks.outlet import Outlet
@@ -38,6 +38,7 @@ class Flushed:
 
     ``expired`` calls were refused because their minutes are closed; ``expired_pico`` is what they cost, in pico-dollars.
     ``refused`` calls, which cost ``refused_pico``, became dead letters because the store refuses them. ``rows``: by table.
+    ``keys`` are those of calls of which it wrote parts: they are to be joined.
     """
 
     minutes: list[int]
@@ -48,6 +49,7 @@ class Flushed:
     refused: int = 0
     refused_pico: int = 0
     rows: Mapping[str, int] = field(default_factory=dict)
+    keys: frozenset[bytes] = frozenset()
 
 
 @dataclass
@@ -78,7 +80,7 @@ class Writer:
             self._began = time.monotonic()
         self._batches.append(batch)
         self._rows += batch.receipts.num_rows
-        self._bytes += sum(rows.nbytes for rows in (batch.calls, batch.receipts, batch.dead_letters, batch.segments))
+        self._bytes += sum(rows.nbytes for rows in (batch.calls, batch.parts, batch.receipts, batch.dead_letters, batch.segments))
         waited = time.monotonic() - self._began
         return self._rows >= self.max_rows or self._bytes >= self.max_bytes or waited >= self.max_seconds
 
@@ -100,6 +102,8 @@ class Writer:
         refused = insert_calls(self.store, calls)
         if calls.num_rows < read.num_rows:
             receipts = at_first_sight(receipts, self._first_seen(undated_keys(read)))
+        parts = _joined(batches, lambda b: b.parts, PARTS.arrow)
+        self.store.insert(PARTS.name, parts)
         dead_letters = _joined(batches, lambda b: b.dead_letters, DEAD_LETTERS.arrow)
         if refused:
             receipts, more = as_letters(calls, receipts, refused)
@@ -117,15 +121,17 @@ class Writer:
             min(max(b.default_time, b.read_at) for b in batches),
             calls.num_rows - len(refused),
             expired.num_rows,
-            _pico(expired),
+            pico(expired),
             len(refused),
-            _pico(calls.take([one.row for one in refused])) if refused else 0,
+            pico(calls.take([one.row for one in refused])) if refused else 0,
             {
                 CALLS.name: calls.num_rows - len(refused),
+                PARTS.name: parts.num_rows,
                 DEAD_LETTERS.name: dead_letters.num_rows,
                 RECEIPTS.name: receipts.num_rows,
                 SEGMENTS.name: segments.num_rows,
             },
+            frozenset(parts["call_key"].to_pylist()),
         )
         self._batches, self._rows, self._bytes = [], 0, 0
         return flushed
@@ -147,7 +153,7 @@ class Writer:
         return seen
 
 
-def _pico(calls: pa.Table) -> int:
+def pico(calls: pa.Table) -> int:
     """What calls cost together, in pico-dollars."""
     return int((pc.sum(calls["cost"]).as_py() or Decimal(0)).scaleb(12))
 

@@ -18,7 +18,7 @@ from typing import Final
 
 import orjson
 
-from schemas.batch import CallBatch, DeadLetter, Ignored
+from schemas.batch import CallBatch, DeadLetter, Ignored, PartRead
 from schemas.call import Call
 from schemas.names import named
 
@@ -103,14 +103,21 @@ def _mark(key: bytes, kind: str, tenant: str, user: str) -> bytes:
 
 
 def leave_out(batch: CallBatch, people: People) -> None:
-    """Take the calls of forgotten tenants out of a batch, and the text out of dead letters that named somebody forgotten."""
+    """Take calls of forgotten tenants, and parts of such, out of a batch; text out of dead letters that named such."""
     gone = [people.knows(people.tenants(call.tenant), call.event_time) for call in batch.calls]
     if any(gone):
         items = list(zip(batch.calls, batch.record_hashes, gone, strict=True))
         batch.ignored += [Ignored(call.position, call.item, FORGOTTEN, hashed) for call, hashed, out in items if out]
         batch.calls = [call for call, _, out in items if not out]
         batch.record_hashes = [hashed for _, hashed, out in items if not out]
+    for read in [read for read in batch.parts if people.knows(people.tenants(read.tenant), _time_of(read))]:
+        batch.parts.remove(read)
+        batch.ignored.append(Ignored(read.position, read.item, FORGOTTEN, read.record_hash))
     batch.dead = [_silent(letter) if record_mark(letter.record_hash) in people.marked else letter for letter in batch.dead]
+
+
+def _time_of(read: PartRead) -> int:
+    return read.part.call.event_time if read.part.call is not None else read.time
 
 
 def _silent(letter: DeadLetter) -> DeadLetter:

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from schemas.batch import CallBatch
+from schemas.batch import NO_PARTS, CallBatch, DeadLetter, Ignored, PartRead
 from schemas.call import Call
-from schemas.tables import CALLS, COSTS, DEAD_LETTERS, MONEY, RECEIPTS, RECORDED, SEGMENTS
+from schemas.tables import CALLS, COSTS, DEAD_LETTERS, MONEY, PARTS, RECEIPTS, RECORDED, SEGMENTS
+from transforms.join import told
 
 if TYPE_CHECKING:
     from transforms.price import PricedColumns
@@ -121,20 +122,51 @@ def with_money(unpriced: pa.RecordBatch, money: PricedColumns, price_run: int) -
 
 def receipts(batch: CallBatch) -> pa.RecordBatch:
     """One row for each item of the batch: what became of it."""
-    calls, dead, ignored = batch.calls, batch.dead, batch.ignored
-    others = len(dead) + len(ignored)
+    calls, parts, dead, ignored = batch.calls, batch.parts, batch.dead, batch.ignored
+    none = len(dead) + len(ignored)
+    others = len(parts) + none
     minutes = [*_minute_seconds(calls), *[0] * others]
+    items: list[Call | PartRead | DeadLetter | Ignored] = [*calls, *parts, *dead, *ignored]
     columns: list[list[Any]] = [
-        [batch.segment] * (len(calls) + others),
-        [*(c.position for c in calls), *(d.position for d in dead), *(i.position for i in ignored)],
-        [*(c.item for c in calls), *(d.item for d in dead), *(i.item for i in ignored)],
-        [*batch.record_hashes, *(d.record_hash for d in dead), *(i.record_hash for i in ignored)],
-        ["call"] * len(calls) + ["dead_letter"] * len(dead) + ["ignored"] * len(ignored),
-        [*[""] * len(calls), *(d.reason for d in dead), *(i.reason for i in ignored)],
-        [*(c.call_key for c in calls), *[NO_CALL] * others],
+        [batch.segment] * len(items),
+        [one.position for one in items],
+        [one.item for one in items],
+        [*batch.record_hashes, *(one.record_hash for some in (parts, dead, ignored) for one in some)],
+        ["call"] * len(calls) + ["joined"] * len(parts) + ["dead_letter"] * len(dead) + ["ignored"] * len(ignored),
+        [*[""] * (len(calls) + len(parts)), *(d.reason for d in dead), *(i.reason for i in ignored)],
+        [*(c.call_key for c in calls), *(p.key for p in parts), *[NO_CALL] * none],
         minutes,
     ]
     return _batch(columns, RECEIPTS.arrow)
+
+
+def part_rows(batch: CallBatch) -> pa.RecordBatch:
+    """One row for each part of a call that the batch holds."""
+    if not batch.parts:
+        return NO_PARTS
+    rows = (
+        (
+            read.tenant,
+            read.key,
+            batch.source,
+            batch.segment,
+            read.position,
+            read.item,
+            read.record_hash,
+            read.part.role,
+            read.part.rank,
+            read.part.number,
+            read.part.of,
+            read.part.needs,
+            read.part.format,
+            read.time,
+            read.deadline,
+            [] if read.part.call is None else list(told(read.part.call).items()),
+            read.part.data,
+        )
+        for read in batch.parts
+    )
+    return _batch(_columns(rows, len(PARTS.arrow)), PARTS.arrow)
 
 
 def dead_letters(batch: CallBatch) -> pa.RecordBatch:

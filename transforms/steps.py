@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -46,6 +47,30 @@ class CallsToRows(beam.PTransform):  # type: ignore[misc]
 _Key = tuple[DecodeSettings, CountSettings, People]
 _idle: dict[_Key, list[CallWork]] = defaultdict(list)
 _idle_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Joining:
+    """Lends a ``CallWork`` to who joins parts of calls, on the terms that are known by then; the first loan makes it."""
+
+    decode: DecodeSettings
+    count: CountSettings
+    terms: Timeline = ALWAYS
+    people: People = NOBODY
+    now: TermsNow | None = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[CallWork]:
+        key = (self.decode, self.count, self.people)
+        with _idle_lock:
+            work = _idle[key].pop() if _idle[key] else None
+        work = work or CallWork(self.decode, self.count, self.terms, self.people)
+        work.take_up(self.terms if self.now is None else self.now())
+        try:
+            yield work
+        finally:
+            with _idle_lock:
+                _idle[key].append(work)
 
 
 class CallsToRowsDoFn(beam.DoFn):  # type: ignore[misc]

@@ -7,7 +7,7 @@ runs in a step of a Beam worker and in the worker processes of a local run.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import repeat
 from typing import Final, NamedTuple
@@ -15,13 +15,15 @@ from typing import Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from schemas.batch import CallBatch, RawBatch, RowBatch
+from schemas.batch import CallBatch, DeadLetter, PartRead, RawBatch, RowBatch
 from schemas.call import Call
+from schemas.part import Part, Standing, StoredPart
 from transforms import rows
 from transforms.count import Counter, CountSettings
 from transforms.count.tokenizers import tokenizer
 from transforms.decode import DecodeSettings, decode_batch
 from transforms.identity import identify, pseudonym
+from transforms.join import complete, in_order, merge, names_of, pieces, whole
 from transforms.own import Claims, headers_of, own
 from transforms.people import NOBODY, People, anonymise, leave_out
 from transforms.price import Book, load_book, price_batch
@@ -109,6 +111,8 @@ class CallWork:
             if people.forgotten:
                 anonymise(call, people)
             call.end_user = pseudonym(call.tenant, call.end_user, people.key_at(call.event_time))
+        if batch.parts:
+            self._ready(batch, now)
         if people.forgotten:
             leave_out(batch, people)
         if self._headers_differ:
@@ -116,6 +120,65 @@ class CallWork:
         took("decode", len(raw.records), decoded - began)
         took("count", len(batch.calls), clock() - decoded)
         return batch
+
+    def _ready(self, batch: CallBatch, now: int) -> None:
+        """Make of the parts of a batch what is kept of them: counted, without text, each with the key of its call."""
+        people = self._people
+        for read in batch.parts:
+            read.deadline = now + self._decode.join.wait_s * 1_000_000
+            call = read.part.call
+            if call is None:
+                continue
+            self._counter.count(call)
+            identify(call, batch.origin, read.record_hash, read.time, now)
+            call.call_key = read.key
+            if people.forgotten:
+                anonymise(call, people)
+            call.end_user = pseudonym(call.tenant, call.end_user, people.key_at(call.event_time))
+
+    def joined(self, parts: Mapping[bytes, Sequence[StoredPart]], standing: Mapping[bytes, Standing]) -> RowBatch:
+        """The calls that these parts tell of, by key, as rows. ``standing``: see ``transforms.join.merge``."""
+        batch = CallBatch("", bytes(16), bytes(16), 0)
+        for key, some in parts.items():
+            call = merge(some, standing.get(key))
+            batch.calls.append(call)
+            place = (call.segment, call.position, call.item)
+            batch.record_hashes.append(next(part.record_hash for part in some if part.place[1:] == place))
+        if self._headers_differ:
+            self._keep_headers(batch.calls)
+        done = self.priced(batch, _nobody)
+        # The batch is of no segment: each receipt lies where its call does.
+        at = done.receipts.schema.get_field_index("segment")
+        segments = pa.array([call.segment for call in batch.calls], pa.binary(16))
+        return replace(done, receipts=done.receipts.set_column(at, done.receipts.schema.field(at), segments))
+
+    def whole(self, some: Sequence[StoredPart]) -> bool:
+        """Whether nothing of a call is waited for any more."""
+        found = pieces(some)
+        return complete(found) if found else whole(some)
+
+    def recomposed(self, some: Sequence[StoredPart], read: Callable[[bytes], bytes]) -> RowBatch:
+        """What a record holds that was cut into these pieces: it is read like any other, at the place of the first.
+
+        If pieces are missing, or it is too large, it is a dead letter there. ``read`` gives its bytes by its key.
+        """
+        first = in_order(some)[0]
+        source, segment, position, item = first.place
+        found = pieces(some)
+        size = sum(part.size for part in found)
+        if complete(found) and size <= self._decode.join.max_bytes:
+            raw = RawBatch(source, segment, segment, min(part.time for part in some), [read(first.key)], [position])
+            batch = self.calls(raw, _nobody)
+            batch.records = batch.bytes_read = 0  # they were counted as pieces
+            rest = in_order(some)
+        else:
+            reason, error = "record_too_large", f"pieces of {size} bytes together, more than join.max_bytes allows"
+            if not complete(found):
+                reason, error = "incomplete_record", f"pieces {names_of(found)} are there"
+            letter = DeadLetter(position, item, reason, error, first.format, size, first.record_hash)
+            batch, rest = CallBatch(source, segment, bytes(16), first.time, dead=[letter]), in_order(some)[1:]
+        done = self.priced(batch, _nobody)
+        return replace(done, receipts=pa.concat_batches([done.receipts, *map(_joined_receipt, rest)]))
 
     def priced(self, batch: CallBatch, took: Took) -> RowBatch:
         """The rows of what ``calls`` found."""
@@ -172,4 +235,16 @@ def row_batch(batch: CallBatch, priced: pa.RecordBatch, cost_pico: int) -> RowBa
         ignored=len(batch.ignored),
         cost_pico=cost_pico,
         read_at=batch.read_at,
+        parts=rows.part_rows(batch),
     )
+
+
+def _joined_receipt(part: StoredPart) -> pa.RecordBatch:
+    """The receipt of a part, whatever it said before."""
+    source, segment, position, item = part.place
+    read = PartRead(Part("", part.role), part.tenant, part.key, position, item, part.record_hash, part.time)
+    return rows.receipts(CallBatch(source, segment, bytes(16), 0, parts=[read]))
+
+
+def _nobody(stage: str, items: int, nanoseconds: int) -> None:
+    """How long it took is of no interest."""

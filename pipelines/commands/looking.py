@@ -62,15 +62,28 @@ def _next_commands(to: str) -> list[tuple[str, str]]:
 @click.command(short_help="Prove the ledger, and that minutes equal calls.")
 @takes_settings("store")
 @FORMAT
-@click.option("--repair", "mend", is_flag=True, help="Recompute minutes that differ from the calls, then check again.")
+@click.option(
+    "--repair",
+    "mend",
+    is_flag=True,
+    help="Join calls that are left in parts, recompute minutes that differ from the calls, then check again.",
+)
 def reconcile(settings: Settings, fmt: str, mend: bool) -> None:
     """Prove the ledger and that minutes equal calls to the last digit. Exits 1 on any difference."""
     from pipelines.stores import open_store
+    from sinks.join import due
     from sinks.reconcile import reconcile as prove
     from sinks.reconcile import repair
 
     store = open_store(settings)
     if mend:
+        if due(store):
+            from pipelines.jobs import job_of
+            from pipelines.joining import join_left
+            from pipelines.run import knowing
+
+            joined = join_left(knowing(job_of(settings, ()), store), store)
+            click.echo(f"{joined:,} calls joined", err=True)
         repaired = repair(store)
         click.echo(f"{repaired:,} minutes recomputed", err=True)
     proof = prove(store)

@@ -20,7 +20,7 @@ from pipelines.sections import Settings
 from pipelines.show import Column, Kind, human_money, show, table_of
 from schemas.reasons import DEAD_LETTER_REASONS
 
-READING: Final = ("source", "store", "dead_letters", "decode", "count", "price", "owners")
+READING: Final = ("source", "store", "dead_letters", "decode", "join", "count", "price", "owners")
 """Sections of settings for whatever reads records."""
 
 

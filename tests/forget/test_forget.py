@@ -11,18 +11,23 @@ from typing import Any
 import pytest
 
 from pipelines.forget import forget, look
-from pipelines.run import Job
+from pipelines.run import Job, forgotten
 from sinks.clickhouse import Store, StoreAddress, StoreSettings, connect, disconnect
+from sinks.join import join
+from sinks.recompute import recompute
 from sinks.reconcile import ledger
 from sinks.retention import Retention, keep
 from sinks.schema import migrate
+from tests import split
 from tests.forget.front import front
-from tests.forget.samples import ALICE, BOB, NEW, OLD, broken, event, everything, people, person, read, sums
+from tests.forget.samples import ALICE, BOB, HASH_KEY, NEW, OLD, broken, event, everything, people, person, read, sums
 from tests.pipelines.jobs import holds
 from tests.sinks.test_retention import ttl
 from transforms.count import CountSettings
+from transforms.decode import DecodeSettings
 from transforms.identity import pseudonym
 from transforms.people import People
+from transforms.work import CallWork
 
 PRICE = Decimal("0.0035")
 
@@ -301,4 +306,66 @@ def test_over_http(store: Store, who: str, tmp_path: Path, monkeypatch: pytest.M
     assert seen
     assert [sql for sql in seen if name in sql.lower() or pseudonym("acme", ALICE, OLD) in sql] == []
     assert ttl(store, "calls").endswith("toIntervalHour(24025)")
+    holds(store)
+
+
+# -- calls in parts ------------------------------------------------------------------------------------------------
+
+
+def in_parts(numbers: range) -> list[bytes]:
+    """Requests, which name Alice or Bob, and responses, which name nobody but have ids of their own."""
+    logs = []
+    for n in numbers:
+        who, tenant = (ALICE, BOB)[n % 2], ("acme", "zenith")[n // 2 % 2]
+        logs.append(split.request(n, tenant=tenant, end_user=who, session_id=f"s{n}", tags={"user_id": who, "svc": "pay"}))
+        logs.append(split.response(n, tenant=tenant, trace_id=f"t{n}"))
+    return split.lines(logs).splitlines()
+
+
+def read_parts(store: Store, logs: list[bytes], source: str = "a.jsonl") -> None:
+    read(store, logs, source=source)
+    keys = [key for (key,) in store.rows(f"SELECT DISTINCT call_key FROM {store.table('parts')}")]
+    work = CallWork(DecodeSettings(), CountSettings(hash_key=HASH_KEY), people=People(((0, OLD),), forgotten(store)))
+    recompute(store, join(store, keys, work).minutes)
+
+
+def test_a_user_is_forgotten_in_parts_of_calls_and_does_not_come_back_with_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transforms.decode.registry.FORMATS", split.FORMATS)
+    logs = in_parts(range(16))
+    read_parts(store, logs)
+    before = sums(store)
+    assert forget(store, person(ALICE)).left == []
+
+    def nobody_is_there() -> None:
+        text = everything(store)
+        assert not names_alice(text)
+        assert pseudonym("acme", ALICE, OLD) not in text
+        assert pseudonym("acme", BOB, OLD) in text
+        rows = store.named_rows(f"SELECT * FROM {store.table('calls')} FINAL WHERE has(flags, 'forgotten')")
+        assert len(rows) == 8
+        for row in rows:
+            assert (row["end_user"], row["session_id"], row["trace_id"], row["provider_call_id"]) == ("", "", "", "")
+        assert sums(store) == before
+        holds(store)
+
+    nobody_is_there()
+    read_parts(store, split.lines([split.response(0, tenant="acme", trace_id="t0")]).splitlines(), source="late.jsonl")
+    nobody_is_there()  # the call was made anew, from parts that were there and one that names nobody
+    read_parts(store, logs)
+    nobody_is_there()
+
+
+def test_a_tenant_that_is_forgotten_leaves_no_part(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transforms.decode.registry.FORMATS", split.FORMATS)
+    logs = in_parts(range(16))
+    read_parts(store, logs)
+    assert forget(store, person(tenant="acme")).left == []
+    assert store.rows(f"SELECT DISTINCT tenant FROM {store.table('parts')}") == [("zenith",)]
+    read_parts(store, logs)
+    assert store.rows(f"SELECT DISTINCT tenant FROM {store.table('parts')}") == [("zenith",)]
+    assert store.rows(f"SELECT tenant, count() FROM {store.table('calls')} FINAL GROUP BY 1") == [("zenith", 8)]
+    items = ledger(store)
+    assert (items["joined"], items["ignored"]) == (16, 16)
     holds(store)

@@ -2,8 +2,9 @@
 
 ``--die WHERE:N`` ends the process at the N-th time it comes by: ``insert`` (before an insert of rows), ``recompute`` (before
 minutes, hours or days are replaced), ``commit`` (rows are in, the epoch is not recorded), ``clean`` (minutes are recomputed,
-not yet recorded). ``--stop N`` lets it stop at the N-th time it asks; ``--replay`` runs dead letters again instead. Prints what
-the store holds at the end.
+not yet recorded), ``wait`` (calls are joined and their minutes dirty, what still waits is not recorded). ``--stop N`` lets it stop at
+the N-th time it asks; ``--replay`` runs dead letters again instead; ``--split`` knows the records of ``tests.split``. Prints what the
+store holds at the end.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from pipelines.state import State
 from sinks.dead_letters import living
 from sinks.reconcile import reconcile
 from sources.files import FileLimits
+from tests import split
 
-_ROWS = ("calls", "dead_letters", "receipts", "segments")
+_ROWS = ("calls", "parts", "dead_letters", "receipts", "segments")
 _ROLLUPS = ("minutes", "hours", "days")
 
 
@@ -74,14 +76,17 @@ def main() -> None:
     parser.add_argument("--insert-rows", type=int, default=150)
     parser.add_argument("--max-record-bytes", type=int, default=FileLimits.max_record_bytes)
     parser.add_argument("--replay", action="store_true")
+    parser.add_argument("--split", action="store_true")
     given = parser.parse_args()
+    if given.split:
+        split.install()
     where, _, number = given.die.partition(":")
     if where == "insert":
         _dying(clickhouse.Store, "insert", int(number), lambda _, table, rows: rows.num_rows > 0 and table in _ROWS)
     elif where == "recompute":
         _dying(clickhouse.Store, "command", int(number), lambda _, sql: any(f"`.`{table}` (" in sql for table in _ROLLUPS))
     elif where:
-        _dying(State, {"commit": "done", "clean": "clean"}[where], int(number))
+        _dying(State, {"commit": "done", "clean": "clean", "wait": "wait"}[where], int(number))
     address = clickhouse.StoreAddress(folder=given.store)
     settings = clickhouse.StoreSettings(address, insert_rows=20_000 if given.replay else given.insert_rows)
     asked = [0]

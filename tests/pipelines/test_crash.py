@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import time
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from sources.generate import GenerateSettings, write
+from tests import split
 from tests.pipelines.crashing import job, kill, start
 
 KILLS = 2
@@ -90,3 +92,33 @@ def test_a_replay_that_died_is_finished_by_itself_or_by_a_run(
     # A run reads nothing new here. Rollups, sum of calls: those of before, or, once calls were in, those of the end.
     assert said.splitlines()[1:5] == (before if where == "insert:1" else end).splitlines()[1:5]
     assert job(logs, store, "--replay") == (0, end)
+
+
+# -- calls in parts ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Requests and responses in any order, some twice and some alone, and what an undisturbed run over them ends with."""
+    folder = tmp_path_factory.mktemp("parts")
+    records = [part(n) for n in range(400) for part in (split.request, split.response) if n % 20 or part is split.response]
+    chance = random.Random(5)
+    records += chance.sample(records, 30)
+    chance.shuffle(records)
+    (folder / "logs").mkdir()
+    for number in range(3):
+        (folder / "logs" / f"calls-{number}.jsonl").write_bytes(split.lines(records[number::3]))
+    code, end = job(folder / "logs", folder / "store", "--split", "--epoch-bytes", "70000")
+    assert code == 0
+    dollars = sum(Decimal(split.pico(n)) for n in range(400)).scaleb(-12)
+    assert end.startswith("done []\n")
+    assert end.splitlines()[4:6] == [str([(400, dollars)]), str([("joined", len(records))])]
+    return folder / "logs", end
+
+
+@pytest.mark.parametrize("where", ["insert:2", "insert:5", "wait:1", "commit:2"])
+def test_calls_in_parts_come_out_the_same_after_a_crash(parts: tuple[Path, str], tmp_path: Path, where: str) -> None:
+    logs, end = parts
+    how = ("--split", "--epoch-bytes", "70000")
+    assert job(logs, tmp_path / "store", *how, "--die", where)[0] == 9
+    assert job(logs, tmp_path / "store", *how) == (0, end)

@@ -120,7 +120,7 @@ def test_both_ways_keep_rows_as_long_and_a_longer_time_does_not_reopen_the_past(
     ]
     new.command(f"DROP DATABASE `{new.database}`")
     assert [row for row in ways[0] if "TTL" in row[1]] == [row for row in ways[1] if "TTL" in row[1]]
-    assert {name for name, engine in ways[1] if "TTL" in engine} == {"receipts", "dead_letters", "runs"}
+    assert {name for name, engine in ways[1] if "TTL" in engine} == {"receipts", "dead_letters", "runs", "parts"}
     holds(migrated)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.batch import RowBatch
+from schemas.tables import PARTS
 from sinks.clickhouse import Store, StoreAddress, StoreError, StoreSettings
+from sinks.join import Joined
 from sinks.reconcile import reconcile
-from sinks.steps import MinutesOf, RowsToMinutes, WriteDoFn, marker_time
+from sinks.steps import JoinParts, MinutesOf, RowsToMinutes, WriteDoFn, marker_time
 from tests.sinks.samples import NOON, batch, call
 
 TIMINGS = {PaneInfoTiming.EARLY: "early", PaneInfoTiming.ON_TIME: "on time", PaneInfoTiming.LATE: "late"}
@@ -155,3 +159,58 @@ def test_rows_go_in_and_their_minutes_come_out(store: Store, address: StoreAddre
     rows = store.rows(f"SELECT toUInt32(minute), calls FROM {store.table('minutes')} FINAL ORDER BY minute")
     assert rows == [(NOON + 60 * n, 15 if n < 2 else 14) for n in range(7)]
     assert Timestamp(NOON)  # seconds, as Beam counts them
+
+
+def test_calls_in_parts_are_tried_early_and_all_joined_once_nobody_waits(
+    store: Store, address: StoreAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each key is tried in the early panes of its window, and again, for good, when that is over; its minutes come out then, too."""
+    seen: list[tuple[list[bytes], bool]] = []
+
+    def join(_: Store, keys: Iterable[bytes], work: object, final: bool, letters: object) -> Joined:
+        seen.append((sorted(keys), final))
+        return Joined({NOON} if final else {NOON + 60}, calls=1)
+
+    monkeypatch.setattr("sinks.steps.join", join)
+    first, second, other = b"\0" * 16, b"\0" * 15 + b"\1", b"\0" * 15 + b"\2"
+
+    def waits(key: bytes, until: int) -> TimestampedValue:
+        return TimestampedValue((0, key), NOON + until)
+
+    stream = (
+        TestStream()
+        .advance_watermark_to(NOON)
+        .add_elements([waits(first, 600)])
+        .advance_processing_time(11)
+        .add_elements([waits(second, 601), waits(other, 700)])
+        .advance_processing_time(11)
+        .advance_watermark_to(NOON + 660)
+        .advance_watermark_to_infinity()
+    )
+    options = PipelineOptions()
+    options.view_as(StandardOptions).streaming = True
+    with TestPipeline(options=options) as p:
+        keys = p | stream.with_output_types(tuple[int, bytes])
+        markers = keys | JoinParts(StoreSettings(address), nullcontext, early_s=10, lateness_s=3600)
+        minutes = markers | MinutesOf(early_s=10, lateness_s=3600) | beam.FlatMap(lambda shard: list(shard[1]))
+        assert_that(minutes, equal_to([NOON + 60] * 3 + [NOON] * 2))
+    assert [keys for keys, final in seen if final] == [[first, second], [other]]
+    tried = [keys for keys, final in seen if not final]
+    assert tried[0] == [first]
+    assert {key for keys in tried for key in keys} == {first, second, other}
+
+
+def test_markers_of_calls_in_parts_stand_where_nobody_waits_any_more(store: Store, address: StoreAddress) -> None:
+    key = b"k" * 16
+    part = dict.fromkeys(PARTS.arrow.names, "") | {"tenant": "acme", "call_key": key, "segment": bytes(16), "needs": [], "call": []}
+    part |= dict.fromkeys(("position", "item", "record_hash", "rank", "number", "of", "time", "deadline"), 0) | {"data": b""}
+    rows = replace(two_calls(0), parts=pa.RecordBatch.from_pylist([part], PARTS.arrow))
+    step = WriteDoFn(StoreSettings(address), 0, wait_s=600)
+    step.setup()
+    step.start_bundle()
+    assert list(step.process(rows)) == []
+    minute, parts = step.finish_bundle()
+    step.teardown()
+    assert minute.value == (0, NOON)
+    assert parts.tag == WriteDoFn.PARTS
+    assert (parts.value.value, parts.value.timestamp) == ((key[0] % 8, key), Timestamp(NOON + 600))

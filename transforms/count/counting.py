@@ -260,6 +260,12 @@ def _answered(call: Call) -> bool:
     return call.status == "ok" or (call.stream and call.status in ("incomplete", "cancelled"))
 
 
+def stand_in(call: Call) -> None:
+    """Let the counts of a call be its usage, if a vendor bills it."""
+    if _answered(call):
+        _stand_in(call, family(call.model or call.model_requested, call.provider))
+
+
 def _stand_in(call: Call, kind: Family) -> None:
     """Let the counts be the usage; partial where a part of the call, or reasoning nobody shows, is not in them."""
     call.input_fresh = call.counted_input

@@ -6,22 +6,39 @@ import gc
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Final
 
-from schemas.batch import CallBatch, DeadLetter, Ignored, RawBatch
+from schemas.batch import CallBatch, DeadLetter, Ignored, PartRead, RawBatch
 from schemas.call import Call
-from schemas.part import Part
+from schemas.part import OBSERVED, Part
 from transforms.decode.beside import read_beside
 from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.mapping import Mapping
 from transforms.decode.named_tags import NamedTag, take_tags
 from transforms.decode.registry import Outcome, decode_record, index_of
 from transforms.decode.scrub import keep_headers, payload, scrub
+from transforms.join import observed_key, overlaps, part_key
 
 MAX_ERROR_CHARS = 500
+MAX_PIECES: Final = 100_000
+"""Pieces of one record that are believed."""
+
 _NONE: Final[dict[str, str]] = {}
+
+
+@dataclass(frozen=True)
+class JoinSettings:
+    """How calls are joined that several records tell of.
+
+    ``wait_s``: seconds that the rest of a call is waited for. ``overlap``: patterns of sources that see the same calls.
+    ``max_bytes``: of a record that was cut into pieces, all of them together.
+    """
+
+    wait_s: int = 600
+    overlap: tuple[str, ...] = ()
+    max_bytes: int = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -39,6 +56,7 @@ class DecodeSettings:
     headers: frozenset[str] = frozenset()
     tags: tuple[NamedTag, ...] = ()
     mappings: tuple[Mapping, ...] = ()
+    join: JoinSettings = field(default_factory=JoinSettings)
 
 
 def record_hash(data: bytes) -> int:
@@ -47,7 +65,7 @@ def record_hash(data: bytes) -> int:
 
 
 def decode_batch(raw: RawBatch, settings: DecodeSettings) -> CallBatch:
-    """Decode every record of a batch. Each becomes calls, a dead letter or an ignored item; none is lost.
+    """Decode every record of a batch. Each becomes calls, parts of calls, a dead letter or an ignored item; none is lost.
 
     Outcomes of one record are numbered from 0. Records are decoded one at a time, so that each parsed tree is freed
     before the next is made: a batch of them alive at once costs four times as much in garbage collection.
@@ -85,10 +103,12 @@ def _decode_records(raw: RawBatch, settings: DecodeSettings, batch: CallBatch) -
     calls, hashes, times = batch.calls, batch.record_hashes, batch.times
     beside = raw.headers or repeat(_NONE)
     own, names = raw.times or repeat(0), raw.ids or repeat("")
-    index = index_of(settings.mappings)
+    index, observed = index_of(settings.mappings), overlaps(source, settings.join.overlap)
     for data, position, headers, time, name in zip(raw.records, raw.positions, beside, own, names, strict=False):
         hashed = record_hash(data)
         for item, outcome in enumerate(decode_record(data, tenant=tenant, beside=bool(wanted), index=index)):
+            if observed and outcome.__class__ is Call and outcome.provider_call_id:
+                outcome = Part(observed_key(outcome), OBSERVED, outcome, rank=outcome.authority, format=outcome.format)
             if outcome.__class__ is Call:
                 outcome.source = source
                 outcome.segment = segment
@@ -106,18 +126,40 @@ def _decode_records(raw: RawBatch, settings: DecodeSettings, batch: CallBatch) -
                 hashes.append(hashed)
                 if time:
                     times.append(time)
+            elif outcome.__class__ is Part and _refused(outcome, settings.join.max_bytes) is None:
+                part = outcome.call
+                if part is not None:
+                    part.source, part.segment, part.position, part.item = source, segment, position, item
+                    if headers:
+                        read_beside(part, headers)
+                    if wanted:
+                        take_tags(part, wanted)
+                    keep_headers(part, settings.headers)
+                owner = part.tenant if part is not None else tenant
+                at = (part.transport_time if part is not None else 0) or time or raw.default_time
+                batch.parts.append(PartRead(outcome, owner, part_key(owner, outcome.key), position, item, hashed, at))
             else:
                 _put_aside(batch, data, position, item, hashed, outcome, settings)
+
+
+def _refused(part: Part, max_bytes: int) -> Undecodable | None:
+    """Why a piece of a record cannot be one; None for other parts."""
+    if len(part.data) > max_bytes:
+        size = f"a piece of {len(part.data)} bytes, more than join.max_bytes allows for a whole record"
+        return Undecodable("record_too_large", size, part.format)
+    if (part.of or part.number or part.data) and not 0 <= part.number < part.of <= MAX_PIECES:
+        return Undecodable("bad_value", f"piece {part.number} of {part.of}", part.format)
+    return None
 
 
 def _put_aside(
     batch: CallBatch, data: bytes, position: int, item: int, hashed: int, outcome: Outcome, settings: DecodeSettings
 ) -> None:
     if isinstance(outcome, Part):
-        outcome = Undecodable("split_record", f"a part ({outcome.role}) of {outcome.key}: parts are not joined", outcome.format)
+        outcome = _refused(outcome, settings.join.max_bytes) or outcome
     if isinstance(outcome, Skipped):
         batch.ignored.append(Ignored(position, item, outcome.reason, hashed))
-    elif not isinstance(outcome, Call):
+    elif isinstance(outcome, Undecodable):
         error = " ".join(scrub(outcome.error[: 4 * MAX_ERROR_CHARS]).split())[:MAX_ERROR_CHARS]
         kept = payload(outcome.inside or data, settings.max_payload) if settings.keep_payloads else None
         batch.dead.append(DeadLetter(position, item, outcome.reason, error, outcome.format_guess, len(data), hashed, kept))
