@@ -13,7 +13,7 @@ export PYTHONUTF8 := 1
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-bench demo test soak lint types bench kafka-up kafka-down flink-up flink-run flink-watch flink-down lock docs clean
+.PHONY: help setup setup-dev setup-bench demo test soak fuzz lint types bench kafka-up kafka-down flink-up flink-run flink-watch flink-down lock docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -37,6 +37,9 @@ soak: setup-dev setup-bench ## the long runs, many hours: kills, full disks, a s
 	@$(BIN)/python -m pytest -m soak tests/soak -s
 	@.venv-bench/bin/python -m benchmarks --only endurance
 	@$(BIN)/python -m benchmarks --only scaling --calls 7
+
+fuzz: setup-dev ## 100,000 records made wrong, the same ones each time, and 20,000 with secrets in them; ten minutes
+	@$(BIN)/python -m pytest -m soak tests/decode/test_mutations.py tests/decode/test_secrets.py -s
 
 lint: setup-dev ## style and common mistakes
 	@$(BIN)/ruff check .

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from benchmarks.decoding import decoding
 from benchmarks.endurance import SECONDS, endurance
 from benchmarks.figures import HEADER, Figure
 from benchmarks.flink import task_managers
@@ -112,6 +113,13 @@ def real_corpus(folder: Path) -> Iterator[Figure]:
         return
     yield from against_bare("corpus", corpus(folder, 5), 1.0, 1.5, "real calls, read five times over")
     yield from against_bare("corpus_once", corpus(folder, 1), None, None, "real calls, read once: fixed costs weigh")
+
+
+def decode(folder: Path) -> Iterator[Figure]:
+    if shared() is None:
+        print("# decode: skipped, the real calls are not beside the checkout (LLM_FINOPS_SHARED)", file=sys.stderr)
+        return
+    yield from decoding(corpus(folder, 1).read_bytes().splitlines())
 
 
 def agents(folder: Path) -> Iterator[Figure]:
@@ -214,6 +222,7 @@ def scaling(folder: Path, sizes: Sequence[int]) -> Iterator[Figure]:
 def main() -> int:
     parts: dict[str, Callable[[Path], Iterator[Figure]]] = {
         "corpus": real_corpus,
+        "decode": decode,
         "agents": agents,
         "batches_of_one": batches_of_one,
         "second_core": second_core,

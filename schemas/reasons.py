@@ -7,7 +7,7 @@ from typing import Final
 DEAD_LETTER_REASONS: Final = {
     "not_json": "The record is not JSON (cut, not UTF-8, NaN or Infinity, nested too deep).",
     "not_an_object": "The record is JSON, but not an object.",
-    "record_too_large": "The record is longer than the limit.",
+    "record_too_large": "The record is longer than the limit, or holds more items than one may.",
     "broken_archive": "The compressed file ends or breaks in the middle of a record.",
     "object_gone": "The object was deleted from its store before all of it was read.",
     "corrupt_record": "A message of a topic or subscription whose sum is wrong, or that does not decompress.",

@@ -184,7 +184,7 @@ class CallWork:
         """The rows of what ``calls`` found."""
         clock = time.perf_counter_ns
         counted = clock()
-        parts = self._by_terms(rows.call_rows(batch.calls))
+        parts = self._by_terms(_unpriced(batch))
         owned = [(own(part, held.claims), held.book) for part, held in parts]
         shaped = clock()
         done = [price_rows(part, book) for part, book in owned]
@@ -212,6 +212,25 @@ class CallWork:
             if call.headers:
                 named = self._headers[number]
                 call.headers = {name: value for name, value in call.headers.items() if name in named} or None
+
+
+def _unpriced(batch: CallBatch) -> pa.RecordBatch:
+    """The rows of a batch's calls. One with a value that no column has becomes a dead letter, not the end of the work."""
+    try:
+        return rows.call_rows(batch.calls)
+    except (pa.ArrowException, OverflowError):
+        kept = []
+        for call, record_hash in zip(batch.calls, batch.record_hashes, strict=True):
+            try:
+                rows.call_rows([call])
+            except (pa.ArrowException, OverflowError) as defect:
+                error = f"{type(defect).__name__}: {defect}"
+                batch.dead.append(DeadLetter(call.position, call.item, "decoder_error", error, call.format, 0, record_hash))
+            else:
+                kept.append((call, record_hash))
+        batch.calls = [call for call, _ in kept]
+        batch.record_hashes = [record_hash for _, record_hash in kept]
+        return rows.call_rows(batch.calls)
 
 
 def price_rows(unpriced: pa.RecordBatch, book: Book, price_run: int = LIVE_PRICE_RUN) -> tuple[pa.RecordBatch, int]:

@@ -175,3 +175,18 @@ def test_a_wrong_packaged_table_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(tokenizers, "_packaged", lambda table: b"IQ== 0\n")
     with pytest.raises(TokenizerError, match="not the published one"):
         install_table("o200k_base")
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(
+    "text", [" " * 600_000 + "x", "a" + "\xa0" * 530_000 + "b " * 3, "\t" * 600_000, ("a" + " " * 400_000) * 2]
+)
+def test_tiktoken_counts_long_white_space_in_pieces(encoding: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = tiktoken_counter(encoding)
+    in_pieces = count(text)
+    monkeypatch.setattr(tokenizers, "_MOST_BLANKS", len(text) + 1)
+    assert in_pieces == count(text)
+
+
+def test_white_space_that_tiktoken_gives_up_on() -> None:
+    assert tiktoken_counter("o200k_base")(" " * 1_280_000) == 1_280_000 // 128  # its longest token of spaces has 128

@@ -91,6 +91,6 @@ def test_money_of_a_float_is_the_decimal_it_is_written_as(dollars: float) -> Non
     assert abs(read - Fraction(repr(dollars)) * 10**12) <= Fraction(1, 2)
 
 
-@pytest.mark.parametrize("value", [None, True, "x", "NaN", "Infinity", -0.1, 1e30, [], {}])
+@pytest.mark.parametrize("value", [None, True, "x", "NaN", "Infinity", "1e9999999", "-1e9999999", "1" * 10**6, -0.1, 1e30, [], {}])
 def test_what_is_no_money(value: object) -> None:
     assert pico_dollars(value) is None

@@ -106,6 +106,7 @@ def _decode_records(raw: RawBatch, settings: DecodeSettings, batch: CallBatch) -
     index, observed = index_of(settings.mappings), overlaps(source, settings.join.overlap)
     for data, position, headers, time, name in zip(raw.records, raw.positions, beside, own, names, strict=False):
         hashed = record_hash(data)
+        told = None
         for item, outcome in enumerate(decode_record(data, tenant=tenant, beside=bool(wanted), index=index)):
             if observed and outcome.__class__ is Call and outcome.provider_call_id:
                 outcome = Part(observed_key(outcome), OBSERVED, outcome, rank=outcome.authority, format=outcome.format)
@@ -139,7 +140,7 @@ def _decode_records(raw: RawBatch, settings: DecodeSettings, batch: CallBatch) -
                 at = (part.transport_time if part is not None else 0) or time or raw.default_time
                 batch.parts.append(PartRead(outcome, owner, part_key(owner, outcome.key), position, item, hashed, at))
             else:
-                _put_aside(batch, data, position, item, hashed, outcome, settings)
+                told = _put_aside(batch, data, position, item, hashed, outcome, settings, told)
 
 
 def _refused(part: Part, max_bytes: int) -> Undecodable | None:
@@ -153,13 +154,24 @@ def _refused(part: Part, max_bytes: int) -> Undecodable | None:
 
 
 def _put_aside(
-    batch: CallBatch, data: bytes, position: int, item: int, hashed: int, outcome: Outcome, settings: DecodeSettings
-) -> None:
+    batch: CallBatch,
+    data: bytes,
+    position: int,
+    item: int,
+    hashed: int,
+    outcome: Outcome,
+    settings: DecodeSettings,
+    told: bytes | None,
+) -> bytes | None:
+    """Add what is no call. What was kept of the record by now is ``told``, and given back: many items of one keep it once."""
     if isinstance(outcome, Part):
         outcome = _refused(outcome, settings.join.max_bytes) or outcome
     if isinstance(outcome, Skipped):
         batch.ignored.append(Ignored(position, item, outcome.reason, hashed))
     elif isinstance(outcome, Undecodable):
         error = " ".join(scrub(outcome.error[: 4 * MAX_ERROR_CHARS]).split())[:MAX_ERROR_CHARS]
-        kept = payload(outcome.inside or data, settings.max_payload) if settings.keep_payloads else None
+        kept, inside = None, outcome.inside or data
+        if settings.keep_payloads and inside is not told:
+            kept, told = payload(inside, settings.max_payload), inside
         batch.dead.append(DeadLetter(position, item, outcome.reason, error, outcome.format_guess, len(data), hashed, kept))
+    return told

@@ -67,6 +67,20 @@ _ELIDED: Final = re.compile(r"\[ELIDED base64 [^\]]*?bytes=(\d+)(?:[^\]]*?width=
 _HEAD: Final = 65_536
 
 
+MAX_MARKS: Final = 2**16 - 1
+"""Cache marks that are told of a prompt; vendors take four."""
+
+
+def role_of(value: Any, missing: str) -> str:
+    """The role a message names; ``missing`` is the wire format's where it names none, and what no format has is a user's."""
+    return ROLES.get(value or missing, "user") if value.__class__ is str or not value else "user"
+
+
+def index_of(value: object) -> Any:
+    """An index of a stream as a key: none is the first, and so is an object or an array, which can be none."""
+    return 0 if not value or value.__class__ is dict or value.__class__ is list else value
+
+
 def params(request: dict[str, Any]) -> bytes:
     """The request's settings other than content, as compact JSON with sorted keys."""
     kept = {key: value for key, value in request.items() if key not in NOT_PARAMS}

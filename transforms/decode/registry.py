@@ -43,6 +43,10 @@ Outcome = Call | Part | Undecodable | Skipped
 """What an item is: a call, a part of one, a dead letter, or rightly ignored."""
 
 
+MAX_ITEMS: Final = 2**16
+"""Items that one record may hold: their numbers have 16 bits. Each has its receipt, so a few bytes would become many."""
+
+
 class Format(NamedTuple):
     """One log format.
 
@@ -168,11 +172,19 @@ def decode_record(data: bytes, *, tenant: str = "default", beside: bool = False,
         except (Skipped, Undecodable) as problem:
             return [problem]
         outcomes = _decode_value(record, reading, None)
+        text = b""
         for outcome in outcomes:
             if isinstance(outcome, Undecodable) and not outcome.inside:
-                outcome.inside = _as_text(record)
-        return outcomes
-    return _decode_value(record, reading, None)
+                outcome.inside = text = text or _as_text(record)
+    else:
+        outcomes = _decode_value(record, reading, None)
+    if len(outcomes) > MAX_ITEMS:
+        return [_too_many(len(outcomes))]
+    return outcomes
+
+
+def _too_many(items: int) -> Undecodable:
+    return Undecodable("record_too_large", f"{items:,} items; at most {MAX_ITEMS:,} are read of one record")
 
 
 def _as_text(record: Any) -> bytes:
@@ -199,6 +211,8 @@ def _decode_value(value: Any, reading: _Reading, around: Around | None) -> list[
     if value.__class__ is list and value:
         if vendor_body.is_stream(value):
             return _decode_object({"stream": value}, reading, around)
+        if len(value) > MAX_ITEMS:
+            return [_too_many(len(value))]
         return [outcome for item in value for outcome in _decode_object(item, reading, around)]
     return [_not_an_object(value)]
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import functools
 import re
+import zlib
 from typing import Final
 
 from schemas.call import Call
@@ -12,30 +15,49 @@ MAX_TAGS: Final = 32
 MAX_TAG_CHARS: Final = 256
 MASK: Final = "***"
 
-# Repeats are bounded, so that no text takes longer than its length times a constant.
-_SECRET_NAME = (
-    r"(?:proxy-|x-)?authorization|(?:[\w-]{0,40}[_-])?api[_-]?key|apikey|ocp-apim-subscription-key|[\w-]{0,40}subscription-key"
-    r"|x-goog-api-key|x-amz-security-token|(?:set-)?cookie|password|passwd|secret|[\w-]{0,40}[_-]secret|client_secret"
-    r"|access[_-]?token|refresh[_-]?token|id[_-]?token|session[_-]?token|bearer|credentials?|private[_-]?key"
-)
-_DOTTED: Final = r"(?:[\w-]{1,40}\.){0,6}"
-"""What stands before a name among the attributes of telemetry: ``http.request.header.authorization``."""
 
-_NAMED: Final = re.compile(rf"{_DOTTED}(?:{_SECRET_NAME})\Z", re.IGNORECASE)
+def _after(words: str, end: str) -> str:
+    """Whether one of the words stands before the end that was just read."""
+    return "|".join(f"(?<={word}{join}{end})" for word in words.split() for join in ("", "[_-]"))
+
+
+_KEYS = (
+    "api subscription access secret private account application app function functions virtual master signing encryption"
+    " shared storage"
+)
+_TOKENS = "access refresh id session security auth api vault private csrf xsrf ad bot bearer sas"
+# Repeats are bounded, so that no text takes longer than its length times a constant. Names are told by their ends; the first
+# letter stands apart, since a set of letters is what is looked for the fastest.
+_SECRET_NAME = (
+    r"[aApPsScCdDbBkKtT](?i:(?<=a)uth(?:orization)?|(?<=p)assw(?:or)?d|(?<=s)ecret|(?<=c)redentials?|(?<=c)ookie|(?<=d)sn|(?<=b)earer"
+    rf"|(?<=k)ey(?:{_after(_KEYS, 'key')})|(?<=t)oken(?:{_after(_TOKENS, 'token')})"
+    rf"|(?<=s)tring(?:{_after('connection', 'string')})|(?<=c)onfig(?<=portkey-config))"
+)
+_NAMED: Final = re.compile(rf"{_SECRET_NAME}\Z")
+
+_QUOTE = r"\\{0,31}[\"']"
+_GAP = r"\s{0,20}"
+_VALUE = rf"(?:\[{_GAP})?{_QUOTE}(?:(?!(?<!\\)\2).)*(?:\2|\Z)"
 
 _RULES: Final = (
-    # "name": "value" in JSON, also in JSON inside a string, where each quote wears backslashes
+    # "name": "value" in JSON, also in JSON inside a string, where each quote wears backslashes, and as Python shows it
+    (
+        re.compile(rf"({_SECRET_NAME}({_QUOTE}){_GAP}:{_GAP}){_VALUE}", re.DOTALL),
+        rf"\1\2{MASK}\2",
+    ),
+    # "name", "value" of pairs; "name": "authorization", "value": "…" of lists of headers; {"stringValue": "…"} of attributes
     (
         re.compile(
-            rf'((\\{{0,31}}"){_DOTTED}(?:{_SECRET_NAME})\\{{0,31}}"\s{{0,20}}:\s{{0,20}})(?:\[\s{{0,20}})?\\{{0,31}}"(?:(?!(?<!\\)\2).)*(?:\2|\Z)',
-            re.IGNORECASE | re.DOTALL,
+            rf"({_SECRET_NAME}({_QUOTE}){_GAP},{_GAP}(?:{_QUOTE}(?i:value){_QUOTE}{_GAP}:{_GAP}"
+            rf"(?:\{{{_GAP}{_QUOTE}\w{{1,20}}{_QUOTE}{_GAP}:{_GAP})?)?){_VALUE}",
+            re.DOTALL,
         ),
         rf"\1\2{MASK}\2",
     ),
     # {"key": "name", "value": …} of telemetry, where the value is in an object of its type, and of headers in a list
     (
         re.compile(
-            rf'("(?:key|name)"\s{{0,20}}:\s{{0,20}}"{_DOTTED}(?:{_SECRET_NAME})"\s{{0,20}},\s{{0,20}}"value"\s{{0,20}}:\s{{0,20}}'
+            rf'("(?:key|name)"\s{{0,20}}:\s{{0,20}}"[\w.-]{{0,120}}?{_SECRET_NAME}"\s{{0,20}},\s{{0,20}}"value"\s{{0,20}}:\s{{0,20}}'
             r'(?:\{\s{0,20}"array_?value"\s{0,20}:\s{0,20}\{\s{0,20}"values"\s{0,20}:\s{0,20}\[\s{0,20})?'
             r'(?:\{\s{0,20}"string_?value"\s{0,20}:\s{0,20})?")(?:[^"\\]|\\.)*("|\Z)',
             re.IGNORECASE | re.DOTALL,
@@ -43,22 +65,36 @@ _RULES: Final = (
         rf"\1{MASK}\2",
     ),
     # name: value of an HTTP header
-    (re.compile(rf"\b((?:{_SECRET_NAME})\s*:\s*)[^\s\"\\,][^\r\n\"\\]*", re.IGNORECASE), rf"\1{MASK}"),
-    (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
-    # ?key=… of a URL
+    (re.compile(rf"({_SECRET_NAME}{_GAP}:{_GAP})[^\s\"\\,][^\r\n\"\\]*"), rf"\1{MASK}"),
+    (re.compile(r"\b(Bearer|Basic|Digest|SharedAccessSignature)\s{1,20}[A-Za-z0-9._~+/=&%-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
+    # ?key=… of a URL, of a connection string
     (
         re.compile(
-            r"([?&;](?:[\w-]{0,40}key|[\w-]{0,40}token|sig|signature|x-amz-[\w-]+|code|password)=)[^&#\s\"'\\]+", re.IGNORECASE
+            r"([kKtTsScCpPxX](?i:(?<=k)ey|(?<=t)oken|(?<=s)ecret|(?<=s)ig(?:nature)?|(?<=c)ode(?<=[?&;#]code)|(?<=p)assword|(?<=x)-amz-[\w-]{1,40})=)"
+            r"[^&#;\s\"'\\]+"
         ),
         rf"\1{MASK}",
     ),
-    (re.compile(r"://[^/\s:@\"\\]+:[^/\s@\"\\]+@"), f"://{MASK}@"),
-    # keys of known shape: OpenAI and Anthropic, Google, AWS, GitHub, Groq, xAI, Hugging Face, Slack, JSON web tokens
-    (re.compile(r"\b(?:sk|pk|rk)-[A-Za-z0-9_\-*]{6,}"), f"sk-{MASK}"),
+    # user:password@ of a URL, also where the text is cut; what is a port stays
+    (re.compile(r"//[^/\s:@\"\\]{0,256}:(?!\d{0,5}\Z)[^/\s@\"\\]{1,1024}(?:@|\Z)"), f"//{MASK}@"),
+    (re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END|\Z)", re.DOTALL), MASK),
+    # keys of known shape: OpenAI and Anthropic, Langfuse, Stripe, Cerebras
+    (re.compile(r"\b(?:[spr]k|csk)[-_][A-Za-z0-9_\-*]{6,}"), f"sk-{MASK}"),
+    # Google, AWS, GitHub, GitLab, Groq, xAI, Hugging Face, Perplexity, Replicate, NVIDIA, LangSmith, Together, Pinecone, Slack,
+    # JSON web tokens
     (
         re.compile(
-            r"\b(?:AIza[\w-]{20,}|ya29\.[\w.-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_\w{20,}|gsk_\w{16,}|xai-\w{16,}"
-            r"|hf_\w{16,}|xox[abprs]-[\w-]{10,}|eyJ[\w-]{10,600}\.[\w-]{10,4000}\.[\w-]*)"
+            r"\b(?:AIza[\w-]{20,}|ya29\.[\w.-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
+            r"|gsk_\w{16,}|xai-\w{16,}|hf_\w{16,}|pplx-\w{16,}|r8_\w{16,}|nvapi-[\w-]{16,}|lsv2_\w{16,}|tgp_v\d_[\w-]{16,}|pcsk_\w{16,}"
+            r"|xox[abprs]-[\w-]{10,}|eyJ[\w-]{5,600}\.[\w-]{10,4000}\.[\w-]*)"
+        ),
+        MASK,
+    ),
+    # the same where the text is cut within one
+    (
+        re.compile(
+            r"\b(?:AIza|ya29\.|AKIA|ASIA|gh[pousr]_|github_pat_|glpat-|gsk_|xai-|hf_|pplx-|r8_|nvapi-|lsv2_|tgp_v\d_|pcsk_|xox[abprs]-)"
+            r"[\w-]{1,60}\Z"
         ),
         MASK,
     ),
@@ -67,7 +103,7 @@ _RULES: Final = (
 
 def is_secret_name(name: str) -> bool:
     """Whether a header or field of that name holds a secret."""
-    return _NAMED.match(name) is not None
+    return _NAMED.search(name) is not None
 
 
 def scrub(text: str) -> str:
@@ -83,7 +119,26 @@ def payload(record: bytes, limit: int) -> str:
     The cut comes last, so that no half of a key is left at the end that would no longer be recognised.
     """
     some = scrub(record[: 4 * limit + 4096].decode("utf-8", "replace").replace("\x00", "�"))
+    some = _ENCODED.sub(_without_hidden, some)
     return some if len(some) <= limit else some[:limit]
+
+
+_ENCODED: Final = re.compile(r"[A-Za-z0-9+/_-]{40,}")
+
+
+def _without_hidden(found: re.Match[str]) -> str:
+    """What is base64, as transports write records, or a mask where a secret is in it, perhaps compressed."""
+    text = found[0]
+    data = base64.b64decode(text[: len(text) // 4 * 4], "-_" if "-" in text or "_" in text else "+/")
+    if data[:2] == b"\x1f\x8b":
+        with contextlib.suppress(zlib.error):
+            data = zlib.decompressobj(31).decompress(data, _MAX_HIDDEN)
+    hidden = data.decode("utf-8", "replace")
+    return text if scrub(hidden) == hidden else MASK
+
+
+_MAX_HIDDEN: Final = 1 << 20
+"""Bytes of what is compressed that are looked at."""
 
 
 def set_tags(call: Call, tags: dict[str, str]) -> None:
@@ -99,7 +154,7 @@ def set_tags(call: Call, tags: dict[str, str]) -> None:
         if len(kept) == MAX_TAGS:
             call.flag("tags_cut")
             break
-        kept[key] = safe
+        kept[_shown(key)] = safe
     if kept:
         call.tags = kept
 
@@ -116,4 +171,9 @@ def _safe(key: str, value: str) -> str | None:
     """What may be kept of a tag's value; ``None`` for a secret."""
     if is_secret_name(key):
         return None
-    return value if len(value) < 16 else scrub(value)  # no key of a vendor is shorter
+    return _shown(value)
+
+
+@functools.lru_cache(maxsize=8192)
+def _shown(text: str) -> str:
+    return text if len(text) < 16 else scrub(text)  # no key of a vendor is shorter

@@ -24,7 +24,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from schemas.call import Call
-from transforms.decode.values import MAX_COUNT, count, mapping, pico_dollars, sequence
+from transforms.decode.values import MAX_COUNT, count, mapping, pico_dollars, sequence, text
 
 XAI_TICK: Final = Decimal(100)
 """xAI reports costs in ticks of 10⁻¹⁰ dollars: 100 pico-dollars."""
@@ -351,8 +351,9 @@ def bedrock(call: Call, usage: _Json) -> None:
     if written is not None:
         by_ttl = {"5m": 0, "1h": 0}
         for entry in sequence(usage.get("cacheDetails")):
-            if isinstance(entry, dict) and entry.get("ttl") in by_ttl:
-                by_ttl[entry["ttl"]] += count(entry.get("inputTokens"), "usage.cacheDetails.inputTokens") or 0
+            ttl = text(mapping(entry).get("ttl"))
+            if ttl in by_ttl:
+                by_ttl[ttl] += count(entry.get("inputTokens"), "usage.cacheDetails.inputTokens") or 0
         rest = written - by_ttl["5m"] - by_ttl["1h"]
         if rest < 0:
             inconsistent(call, "cache_write_split_exceeds_total")

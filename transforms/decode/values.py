@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final, NoReturn
 
 import orjson
@@ -18,6 +18,9 @@ from transforms.decode.errors import Undecodable
 
 MAX_COUNT: Final = 10**12
 """No call has more tokens; a larger figure is a defect of its log and would overflow sums."""
+
+_MAX_AMOUNT: Final = 64
+"""Characters of an amount of money; more are none, and would take their time."""
 
 PICO: Final = Decimal(10) ** 12
 EARLIEST: Final = 1_420_070_400_000_000
@@ -180,11 +183,15 @@ def pico_dollars(value: object, unit: Decimal = PICO) -> int | None:
 
     A float counts as the shortest decimal that reads back as it. ``None`` for what is no amount of 0 or more.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float | str)
+        or (isinstance(value, str) and len(value) > _MAX_AMOUNT)
+    ):
         return None
     try:
         amount = Decimal(str(value)) * unit
-    except InvalidOperation:
+    except ArithmeticError:  # no number, or one with an exponent that no decimal has
         return None
     if not amount.is_finite() or amount < 0 or amount >= 2**63:
         return None

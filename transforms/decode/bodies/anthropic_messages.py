@@ -7,14 +7,16 @@ from typing import Any, Final
 from schemas.call import Call, Content, Message, Part
 from transforms.decode import usage as usages
 from transforms.decode.content import (
-    ROLES,
+    MAX_MARKS,
     arguments_text,
     chosen_tool,
     content_of,
     count_breakpoints,
+    index_of,
     is_redacted,
     media_part,
     params,
+    role_of,
 )
 from transforms.decode.errors import Undecodable
 from transforms.decode.exchange import Body, Exchange
@@ -78,14 +80,14 @@ def ask(call: Call, x: Exchange) -> None:
         content.schema_json = dumps(shape)
     if get("mcp_servers") or get("container") or get("context_management"):
         content.complete = False
-    call.cache_breakpoints = marks
+    call.cache_breakpoints = min(marks, MAX_MARKS)
 
 
 def read_message(message: Any, content: Content, into: list[Message]) -> None:
     """One message of a request. Results of tools become messages of their own, of the role ``tool``."""
     if message.__class__ is not dict:
         raise Undecodable("bad_value", f"messages: {str(message)[:60]!r} is not a message", API)
-    role = ROLES.get(message.get("role") or "user", "user")
+    role = role_of(message.get("role"), "user")
     said = message.get("content")
     if said.__class__ is str:
         into.append(Message(role, (Part("text", said),) if said else ()))
@@ -171,8 +173,9 @@ def reply(call: Call, x: Exchange) -> None:
     if usage.__class__ is not dict or not usage:
         return
     usages.anthropic(call, usage)
-    for model, step in usages.anthropic_advisors(call, usage):
-        x.extra = (*x.extra, _advisor(call, model, step))
+    advisors = usages.anthropic_advisors(call, usage)
+    if advisors:
+        x.extra = (*x.extra, *[_advisor(call, model, step) for model, step in advisors])
 
 
 def _advisor(call: Call, model: str, step: Any) -> Call:
@@ -204,13 +207,13 @@ def _stream(call: Call, chunks: list[Any], content: Content) -> dict[str, Any]:
         what = chunk.get("type")
         if what == "content_block_delta":
             delta = chunk.get("delta")
-            block = blocks.get(chunk.get("index"))
+            block = blocks.get(index_of(chunk.get("index")))
             if delta.__class__ is dict and block is not None:
                 piece = delta.get("text") or delta.get("partial_json") or delta.get("thinking")
                 if piece:
                     block.append(piece)
         elif what == "content_block_start":
-            blocks[chunk.get("index")] = [chunk.get("content_block")]
+            blocks[index_of(chunk.get("index"))] = [chunk.get("content_block")]
         elif what == "message_start":
             message = mapping(chunk.get("message"))
             call.provider_call_id = name(message.get("id"))

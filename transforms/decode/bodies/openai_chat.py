@@ -7,14 +7,16 @@ from typing import Any, Final
 from schemas.call import Call, Content, Message, Part
 from transforms.decode import usage as usages
 from transforms.decode.content import (
-    ROLES,
+    MAX_MARKS,
     arguments_text,
     chosen_tool,
     content_of,
     count_breakpoints,
+    index_of,
     is_redacted,
     media_part,
     params,
+    role_of,
 )
 from transforms.decode.errors import Undecodable
 from transforms.decode.exchange import Body, Exchange
@@ -23,6 +25,8 @@ from transforms.decode.times import created
 from transforms.decode.values import count, dumps, mapping, milliseconds, name, sequence, text
 
 API: Final = "openai.chat"
+
+_NOTHING: Final[dict[str, Any]] = {}
 
 _HOSTED: Final = ("web_search_options", "search_parameters", "plugins")
 """Settings that make a vendor put texts into the prompt that no log holds."""
@@ -51,12 +55,12 @@ def ask(call: Call, x: Exchange) -> None:
     content = content_of(call)
     messages = get("messages")
     if messages.__class__ is list:
-        call.cache_breakpoints = read_history(messages, _into, content)
+        call.cache_breakpoints = min(read_history(messages, _into, content), MAX_MARKS)
     tools = get("tools")
     if tools:
         content.tools_json = dumps(tools)
         if b'"cache_control"' in content.tools_json:
-            call.cache_breakpoints += count_breakpoints(tools)
+            call.cache_breakpoints = min(call.cache_breakpoints + count_breakpoints(tools), MAX_MARKS)
     functions = get("functions")
     if functions and functions.__class__ is list:
         listed = [{"type": "function", "function": function} for function in functions]
@@ -80,7 +84,7 @@ def read_message(message: Any, content: Content) -> Message:
     """One message of a request or an answer."""
     if message.__class__ is not dict:
         raise Undecodable("bad_value", f"messages: {str(message)[:60]!r} is not a message", API)
-    role = ROLES.get(message.get("role") or "assistant", "user")
+    role = role_of(message.get("role"), "assistant")
     said = message.get("content")
     kind = "result" if role == "tool" else "text"
     if len(message) == 2 and said.__class__ is str:  # most messages
@@ -258,18 +262,26 @@ def _stream(call: Call, x: Exchange, chunks: list[Any]) -> None:
     for chunk in chunks:
         if chunk.__class__ is not dict or "choices" not in chunk:
             continue
-        for each in chunk["choices"] or ():
-            delta = each.get("delta")
-            choice = _choice(choices, each) if each.get("finish_reason") or each.get("index") else first
-            if delta:
+        listed = chunk["choices"]
+        if listed.__class__ is not list:
+            continue
+        for each in listed:
+            if each.__class__ is not dict:
+                continue
+            get = each.get
+            choice = _choice(choices, each) if get("finish_reason") or get("index") else first
+            delta = get("delta")
+            if delta.__class__ is dict:
                 for key, value in delta.items():
-                    if value:
+                    if value and key != "role":
                         if key == "content" and value.__class__ is str:
                             if choice is first:
                                 say(value)
                             else:
                                 choice.said.append(value)
-                        elif key != "role":
+                        elif key == "tool_calls":
+                            _call_deltas(choice.calls, value)
+                        else:
                             _delta(choice, key, value, delta, content)
             elif "text" in each:
                 choice.said.append(text(each["text"]))
@@ -288,7 +300,7 @@ def _stream(call: Call, x: Exchange, chunks: list[Any]) -> None:
 
 
 def _choice(choices: dict[Any, _Choice], each: dict[str, Any]) -> _Choice:
-    index = each.get("index") or 0
+    index = index_of(each.get("index"))
     choice = choices.get(index)
     if choice is None:
         choice = choices[index] = _Choice()
@@ -324,28 +336,33 @@ def _ends_of(call: Call, chunks: list[Any]) -> Any:
     return usage
 
 
+def _call_deltas(calls: dict[Any, list[str]], value: Any) -> None:
+    """Pieces of tool calls. One without an index goes on with the last call, unless it names another tool."""
+    for each in sequence(value):
+        if each.__class__ is not dict:
+            continue
+        function = each.get("function")
+        if function.__class__ is not dict:
+            function = _NOTHING
+        label = function.get("name")
+        index = each.get("index")
+        if index.__class__ is not int:
+            index = index_of(index) if index is not None else len(calls) if label or not calls else len(calls) - 1
+        pieces = calls.get(index)
+        if pieces is None:
+            pieces = calls[index] = [""]
+        if label and not pieces[0]:
+            pieces[0] = name(label)
+        arguments = function.get("arguments")
+        if arguments:
+            pieces.append(arguments if arguments.__class__ is str else arguments_text(arguments))
+
+
 def _delta(choice: _Choice, key: str, value: Any, delta: dict[str, Any], content: Content) -> None:
     """A delta that is not plain text."""
     if key == "reasoning_content" or (key == "reasoning" and not delta.get("reasoning_content")):
         if value.__class__ is str:
             choice.thought.append(value)
-    elif key == "tool_calls":
-        for each in sequence(value):
-            if each.__class__ is not dict:
-                continue
-            function = mapping(each.get("function"))
-            label = function.get("name")
-            index = each.get("index")
-            if index is None:
-                index = len(choice.calls) if label or not choice.calls else len(choice.calls) - 1
-            pieces = choice.calls.get(index)
-            if pieces is None:
-                pieces = choice.calls[index] = [""]
-            if label and not pieces[0]:
-                pieces[0] = name(label)
-            arguments = function.get("arguments")
-            if arguments:
-                pieces.append(arguments_text(arguments))
     elif key == "refusal":
         choice.refusal.append(text(value))
     elif key == "function_call":

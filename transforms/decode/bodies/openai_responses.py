@@ -7,13 +7,14 @@ from typing import Any, Final
 from schemas.call import Call, Content, Message, Part
 from transforms.decode import usage as usages
 from transforms.decode.content import (
-    ROLES,
     arguments_text,
     chosen_tool,
     content_of,
+    index_of,
     is_redacted,
     media_part,
     params,
+    role_of,
 )
 from transforms.decode.exchange import Body, Exchange
 from transforms.decode.history import read_history
@@ -25,7 +26,7 @@ API: Final = "openai.responses"
 _SERVER_STATE: Final = ("previous_response_id", "conversation", "prompt", "context_management")
 """The vendor puts earlier turns or a stored template before what the request says."""
 
-_CLIENT_TOOLS: Final = frozenset({"function", "custom"})
+_CLIENT_TOOLS: Final = ("function", "custom")
 _STATUSES: Final = {
     "completed": "ok",
     "incomplete": "incomplete",
@@ -98,7 +99,7 @@ def read_item(item: Any, content: Content, into: list[Message]) -> None:
         return
     what = item.get("type")
     if what is None or what == "message":
-        role = ROLES.get(item.get("role") or "assistant", "user")
+        role = role_of(item.get("role"), "assistant")
         said = item.get("content")
         if said.__class__ is str:
             into.append(Message(role, (Part("text", said),) if said else ()))
@@ -227,13 +228,13 @@ def _from_deltas(content: Content, chunks: list[Any]) -> None:
             continue
         what = chunk.get("type")
         if what == "response.output_text.delta" or what == "response.refusal.delta":
-            texts.setdefault(chunk.get("output_index"), []).append(text(chunk.get("delta")))
+            texts.setdefault(index_of(chunk.get("output_index")), []).append(text(chunk.get("delta")))
         elif what == "response.function_call_arguments.delta":
-            calls.setdefault(chunk.get("output_index"), []).append(text(chunk.get("delta")))
+            calls.setdefault(index_of(chunk.get("output_index")), []).append(text(chunk.get("delta")))
         elif what == "response.output_item.added":
-            names[chunk.get("output_index")] = name(mapping(chunk.get("item")).get("name"))
+            names[index_of(chunk.get("output_index"))] = name(mapping(chunk.get("item")).get("name"))
         elif what == "response.output_item.done":
-            finished.add(chunk.get("output_index"))
+            finished.add(index_of(chunk.get("output_index")))
             read_item(chunk.get("item"), content, content.output)
     for index, pieces in texts.items():
         if index not in finished:

@@ -65,7 +65,7 @@ def decode(record: dict[str, Any]) -> list[Call | Part]:
     if where.api in (COUNT_TOKENS, CONTROL):
         raise Skipped(where.api)
     status = get("status")
-    if status.__class__ is not int:
+    if status.__class__ is not int or not 0 <= status <= 599:
         for place, field in ((record, "status_code"), (wrapper, "status"), (wrapper, "status_code")):
             status = place.get(field) if status is None else status
         status = min(count(status, "status") or 0, 599)

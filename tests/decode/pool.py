@@ -1,0 +1,72 @@
+"""Records to begin with: those of every sample file, recorded calls, and one written by hand for each format."""
+
+from __future__ import annotations
+
+import gzip
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from schemas.batch import RawBatch, RowBatch
+from tests.decode.test_batch import GOOD
+from tests.decode.test_event import FULL
+from tests.decode.test_litellm import payload
+from transforms.count import CountSettings
+from transforms.decode import DecodeSettings
+from transforms.work import CallWork
+
+LARGEST: Final = 30_000
+"""Bytes of a recorded call to begin with: larger ones take their time, and say no more."""
+
+STREAM: Final = {
+    "url": "https://api.openai.com/v1/chat/completions",
+    "status": 200,
+    "request": {"model": "gpt-4o", "stream": True, "tools": [{"type": "function", "function": {"name": "f"}}],
+                "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+                             {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]},
+                             {"role": "tool", "tool_call_id": "c", "content": "42"}, {"role": "user", "content": "And?"}]},
+    "response": {"stream": [
+        {"id": "c", "model": "gpt-4o", "created": 1772409600, "choices": [{"index": 0, "delta": {"role": "assistant", "content": "a"}}]},
+        {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "{"}}]}}]},
+        {"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}, "finish_reason": "stop"}]},
+        {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}},
+    ]},
+    "headers": {"x-request-id": "r", "content-type": "application/json"}, "metadata": {"team": "a"}, "started_at": "2026-03-02T09:15:00Z",
+}  # fmt: skip
+
+BY_HAND: Final = (GOOD, STREAM, FULL, payload())
+
+
+def sample_records(path: Path) -> list[bytes]:
+    """The records of a sample file as a source hands them on: lines of JSON lines, else the whole file."""
+    data = path.read_bytes()
+    return [line for line in data.splitlines() if line.strip()] if path.suffix == ".jsonl" else [data]
+
+
+def sample_files(shared: Path) -> list[Path]:
+    return sorted(path for path in (shared / "formats" / "samples").iterdir() if path.name != "SOURCES.md")
+
+
+def records(shared: Path) -> list[bytes]:
+    """All of them; of long sample files the first 40 lines, of the recorded calls every seventy-ninth."""
+    found = [orjson.dumps(record) for record in BY_HAND]
+    for path in sample_files(shared):
+        found += sample_records(path)[:40]
+    with gzip.open(shared / "data" / "calls" / "calls.jsonl.gz") as lines:
+        found += [line for line in islice(lines, 0, None, 79) if len(line) < LARGEST]
+    return found
+
+
+def work() -> CallWork:
+    """All that is done to records, with payloads of dead letters kept, and the headers kept that somebody may want."""
+    kept = frozenset({"x-team", "authorization", "cookie", "x-api-key", "x-request-url", "referer"})
+    done = CallWork(DecodeSettings(keep_payloads=True), CountSettings(hash_key=b"k"))
+    done._decode = DecodeSettings(keep_payloads=True, headers=kept)
+    return done
+
+
+def rows(done: CallWork, data: list[bytes]) -> RowBatch:
+    batch = RawBatch("fuzz", b"s" * 16, b"o" * 16, 1_772_442_900_000_000, data, list(range(len(data))))
+    return done.rows(batch, lambda stage, items, nanoseconds: None)
