@@ -10,7 +10,8 @@ import resource
 from dataclasses import asdict
 from pathlib import Path
 
-from pipelines.run import Job, run
+from pipelines.job import Job
+from pipelines.run import run
 from sinks.clickhouse import StoreAddress, StoreSettings, connect
 from sinks.reconcile import reconcile
 from sources.files import FileLimits, find

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipelines.job import RowsOfWorkers
+from pipelines.graph import RowsOfWorkers
 from pipelines.run import epochs
 from pipelines.workers import Workers, WorkSettings
 from schemas.batch import RowBatch

@@ -17,9 +17,10 @@ from pipelines import lines
 from pipelines.changes import Changes
 from pipelines.errors import one_line, waiting_helps
 from pipelines.feeds import Feed
+from pipelines.job import Counts, Job
 from pipelines.joining import join_due
 from pipelines.live import WATCH
-from pipelines.run import Counts, Job, account, epoch, feed_of, opened, settle
+from pipelines.run import account, epoch, feed_of, opened, settle
 from pipelines.state import State
 from schemas.telemetry import TALLY
 from sinks.clickhouse import Store

@@ -7,8 +7,8 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from pipelines.job import Job, Service
 from pipelines.mappings import read_mappings
-from pipelines.run import Job, Service
 from pipelines.sections import Settings
 from pipelines.stores import retention_of, store_settings
 from sinks.outlet import OutletSettings

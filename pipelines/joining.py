@@ -9,17 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from contextlib import closing, nullcontext
-from typing import TYPE_CHECKING
 
+from pipelines.job import Job
 from pipelines.state import State
 from sinks.clickhouse import Store
 from sinks.join import due, join
 from sinks.outlet import Outlet
 from sinks.steps import tally_joined
 from transforms.steps import Joining
-
-if TYPE_CHECKING:
-    from pipelines.run import Job
 
 
 def join_keys(job: Job, store: Store, state: State, keys: Collection[bytes], final: bool = False) -> set[int]:

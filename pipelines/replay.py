@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Final
 
 from pipelines.feeds.folders import known_times
+from pipelines.job import Job
 from pipelines.joining import join_keys
-from pipelines.run import Job, knowing, settle
+from pipelines.run import knowing, settle
 from pipelines.state import State
 from pipelines.stores import refuse_missing
 from pipelines.terms import publish_books

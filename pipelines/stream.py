@@ -16,9 +16,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
 from pipelines.changes import Changes
-from pipelines.job import build
+from pipelines.graph import build
+from pipelines.job import Counts, Job
 from pipelines.joining import join_left, lending
-from pipelines.run import Counts, Job, account, opened
+from pipelines.run import account, opened
 from pipelines.state import ledger_of, segment_ends
 from pipelines.terms import LOOKS, timeline_of
 from schemas.telemetry import TALLY

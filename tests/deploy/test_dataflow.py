@@ -26,8 +26,8 @@ from deploy.dataflow.main import command
 from deploy.dataflow.secret_env import VARIABLE, fetched, named
 from deploy.dataflow.template import OPTIONS, REQUIRED, SETTINGS, arguments, document, metadata, page, parameter
 from pipelines.commands import running
+from pipelines.job import Job
 from pipelines.jobs import job_of
-from pipelines.run import Job
 from pipelines.sections import HASH_KEY_VARIABLE, Settings, fields, is_secret
 from pipelines.settings import load
 from pipelines.stream import stream, streaming

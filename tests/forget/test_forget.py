@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from pipelines.forget import forget, look
-from pipelines.run import Job, forgotten
+from pipelines.job import Job
+from pipelines.run import forgotten
 from sinks.clickhouse import Store, StoreAddress, StoreSettings, connect, disconnect
 from sinks.join import join
 from sinks.recompute import recompute

@@ -25,8 +25,8 @@ from deploy.local.kafka import Broker, free_ports
 from pipelines import doctor
 from pipelines.doctor import Status
 from pipelines.errors import ExitCode, exit_code, one_line
+from pipelines.job import Job
 from pipelines.jobs import letters_topic
-from pipelines.run import Job
 from pipelines.run import run as run_job
 from pipelines.sections import DeadLetters, Kafka, Settings
 from sinks.clickhouse import StoreAddress, StoreSettings, connect

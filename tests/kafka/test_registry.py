@@ -15,8 +15,9 @@ import pytest
 from google.protobuf import descriptor_pb2, timestamp_pb2
 
 from deploy.local.kafka import Broker
+from pipelines.job import Job
 from pipelines.jobs import kafka_settings
-from pipelines.run import Job, run
+from pipelines.run import run
 from pipelines.settings import load
 from schemas.batch import RawBatch
 from sinks.clickhouse import StoreAddress, StoreSettings, connect

@@ -22,8 +22,9 @@ from pipelines.doctor import Status, inputs, needed_extras
 from pipelines.errors import InputError
 from pipelines.feeds import objects as feed
 from pipelines.feeds.objects import ObjectsFeed
+from pipelines.job import Job
 from pipelines.replay import replay
-from pipelines.run import Job, run
+from pipelines.run import run
 from pipelines.settings import load
 from pipelines.state import State
 from sinks.clickhouse import Store, StoreAddress, StoreSettings

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import sinks.clickhouse as clickhouse
+from pipelines.job import Job
 from pipelines.replay import replay
-from pipelines.run import Job, run
+from pipelines.run import run
 from pipelines.state import State
 from sinks.dead_letters import living
 from sinks.reconcile import reconcile

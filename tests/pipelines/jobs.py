@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipelines.run import Job, run
+from pipelines.job import Job
+from pipelines.run import run
 from sinks.clickhouse import Store, StoreAddress, StoreSettings
 from sinks.reconcile import reconcile
 

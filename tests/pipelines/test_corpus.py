@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.run import Counts
+from pipelines.job import Counts
 from schemas.call import LEAVES
 from sinks.clickhouse import Store
 from sinks.reconcile import ledger

@@ -16,7 +16,7 @@ import pytest
 from pipelines import follow as following
 from pipelines.errors import one_line, waiting_helps
 from pipelines.feeds.folders import FoldersFeed
-from pipelines.run import Job
+from pipelines.job import Job
 from sinks.clickhouse import Store, StoreAddress, StoreError, StoreSettings, StoreUnavailable
 from sinks.reconcile import ledger
 from sources.files import FileLimits, SourceError, reading

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from pipelines.feeds.folders import FoldersFeed
+from pipelines.job import Job
 from pipelines.joining import join_due, join_keys, join_left
 from pipelines.replay import PART, replay
-from pipelines.run import Job, settle
+from pipelines.run import settle
 from pipelines.state import State
 from sinks.clickhouse import Store, StoreAddress, StoreSettings
 from sinks.dead_letters import living

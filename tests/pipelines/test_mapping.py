@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.job import Job
 from pipelines.replay import replay
-from pipelines.run import Job
 from schemas.part import Part
 from sinks.clickhouse import Store, StoreAddress, StoreSettings
 from tests.pipelines.jobs import go

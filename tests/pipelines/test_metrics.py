@@ -16,7 +16,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import TimestampedValue
 
-from pipelines.job import build
+from pipelines.graph import build
 from schemas.telemetry import APART, COUNTERS, DISTRIBUTIONS, NAMESPACE, STAGES, Stage, count, observe
 from sinks import steps
 from sinks.clickhouse import Store, StoreAddress, StoreSettings

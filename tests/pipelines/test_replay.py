@@ -22,8 +22,8 @@ from backports import zstd
 
 from pipelines.cli import main
 from pipelines.forget import Person, forget
+from pipelines.job import Job
 from pipelines.replay import Replayed, replay
-from pipelines.run import Job
 from pipelines.state import State
 from pipelines.summary import dead_letters
 from sinks.clickhouse import Store, StoreAddress, StoreError, StoreSettings, connect, disconnect

@@ -105,7 +105,8 @@ def test_a_reader_cannot_run(logs: str, tmp_path: Path) -> None:
 RUNNING = """
 import sys
 from pathlib import Path
-from pipelines.run import Job, run
+from pipelines.job import Job
+from pipelines.run import run
 from sinks.clickhouse import StoreAddress, StoreSettings
 
 asked = 0

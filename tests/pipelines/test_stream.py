@@ -10,7 +10,7 @@ from apache_beam import ParDo, coders
 from apache_beam.internal.cloudpickle import cloudpickle
 from apache_beam.pipeline import Pipeline, PipelineVisitor
 
-from pipelines.run import Job
+from pipelines.job import Job
 from pipelines.stream import streaming
 from sinks.clickhouse import PASSWORD_VARIABLE, StoreAddress, StoreSettings
 from sources import kafka

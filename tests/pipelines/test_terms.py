@@ -27,8 +27,9 @@ from hypothesis import strategies as st
 
 from pipelines.changes import Changes
 from pipelines.follow import follow
+from pipelines.job import Job
 from pipelines.live import WATCH
-from pipelines.run import Job, run
+from pipelines.run import run
 from pipelines.stream import streaming
 from pipelines.terms import TermsFiles, announce_from, earliest, read_content, timeline
 from schemas.batch import RawBatch, SegmentEnd
