@@ -17,7 +17,7 @@ from tests.decode import pool
 from tests.decode.test_batch import GOOD
 from transforms.decode import decode_record
 from transforms.decode.errors import Undecodable
-from transforms.decode.registry import MAX_ITEMS
+from transforms.decode.record import MAX_ITEMS
 from transforms.work import CallWork
 
 CLAUDE: Final = "https://api.anthropic.com/v1/messages"

@@ -3,7 +3,8 @@
 from transforms.decode.batch import DecodeSettings, JoinSettings, decode_batch
 from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.named_tags import named_tag
-from transforms.decode.registry import FORMATS, Format, decode_record, format_table
+from transforms.decode.record import decode_record
+from transforms.decode.registry import FORMATS, Format, format_table
 
 __all__ = [
     "FORMATS",

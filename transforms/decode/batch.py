@@ -17,7 +17,8 @@ from transforms.decode.beside import read_beside
 from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.mapping import Mapping
 from transforms.decode.named_tags import NamedTag, take_tags
-from transforms.decode.registry import Outcome, decode_record, index_of
+from transforms.decode.record import decode_record
+from transforms.decode.registry import Outcome, index_of
 from transforms.decode.scrub import keep_headers, payload, scrub
 from transforms.join import observed_key, overlaps, part_key
 

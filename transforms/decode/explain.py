@@ -28,7 +28,8 @@ from transforms.decode.envelopes import ENVELOPES, MAX_ENVELOPES, Budget, Opened
 from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.exchange import parse_json
 from transforms.decode.mapping import Mapping
-from transforms.decode.registry import Outcome, decode_record, format_of, index_of
+from transforms.decode.record import decode_record
+from transforms.decode.registry import Outcome, format_of, index_of
 from transforms.decode.scrub import scrub
 from transforms.decode.values import dumps
 
