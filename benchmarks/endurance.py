@@ -66,7 +66,7 @@ def endurance(folder: Path, picture: Path, seconds: int = SECONDS) -> Iterator[F
     assert reconcile(proof).holds
     ((held,),) = proof.rows(f"SELECT toUInt64(sum(calls)) FROM {proof.table('minutes')} FINAL")
     disconnect(store)
-    assert held == sent
+    assert held == sent, (held, sent)
     _draw(looks, picture)
     steady = [look for look in looks if look.at >= min(_STEADY_S, seconds / 3)]
     early, late = (median(look.memory_mib for look in part) for part in _halves(steady))
