@@ -36,7 +36,24 @@ STREAM: Final = {
     "headers": {"x-request-id": "r", "content-type": "application/json"}, "metadata": {"team": "a"}, "started_at": "2026-03-02T09:15:00Z",
 }  # fmt: skip
 
-BY_HAND: Final = (GOOD, STREAM, FULL, payload())
+ANSWER: Final = {
+    "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-opus-4", "stop_reason": "end_turn",
+    "content": [{"type": "text", "text": "Hi"}], "usage": {"input_tokens": 3, "output_tokens": 1},
+}  # fmt: skip
+BATCHED: Final = {
+    "id": "batch_req_1", "custom_id": "row-7", "error": None,
+    "response": {"status_code": 200, "request_id": "r", "body": {
+        "id": "chatcmpl-1", "object": "chat.completion", "model": "gpt-4o", "created": 1772409600,
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}}},
+}  # fmt: skip
+BEFORE_A_VENDOR: Final = {
+    "id": "01J", "created_at": "2026-03-02T09:15:00Z", "provider": "openai", "model": "gpt-4o", "tokens_in": 9, "tokens_out": 1,
+    "cost": 0.001, "cached": False, "duration": 812, "status_code": 200, "success": True, "metadata": '{"team": "a"}', "step": 0,
+}  # fmt: skip
+TOKENS: Final = {"model": "gpt-4o", "type": "input", "tokens": "9"}
+
+BY_HAND: Final = (GOOD, STREAM, FULL, ANSWER, BATCHED, BEFORE_A_VENDOR, TOKENS, payload())
 
 
 def sample_records(path: Path) -> list[bytes]:

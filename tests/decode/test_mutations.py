@@ -75,6 +75,7 @@ def check_ledger(data: list[bytes], found: RowBatch) -> Counter[str]:
     assert states["call"] == found.calls.num_rows
     assert states["dead_letter"] == found.dead_letters.num_rows
     assert states["ignored"] == found.ignored
+    assert states["joined"] == found.parts.num_rows
     assert states.total() == len(receipts)
     calls = {
         (call["position"], call["item"]): call["call_key"]
@@ -85,7 +86,7 @@ def check_ledger(data: list[bytes], found: RowBatch) -> Counter[str]:
     for receipt in receipts:
         assert (
             receipt["reason"]
-            in {"call": {""}, "dead_letter": DEAD_LETTER_REASONS, "ignored": IGNORED_REASONS}[receipt["outcome"]]
+            in {"call": {""}, "joined": {""}, "dead_letter": DEAD_LETTER_REASONS, "ignored": IGNORED_REASONS}[receipt["outcome"]]
         )
     broken = [dead["error"] for dead in found.dead_letters.to_pylist() if dead["reason"] == "decoder_error"]
     assert not broken, broken

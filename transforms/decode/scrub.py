@@ -45,15 +45,6 @@ _RULES: Final = (
         re.compile(rf"({_SECRET_NAME}({_QUOTE}){_GAP}:{_GAP}){_VALUE}", re.DOTALL),
         rf"\1\2{MASK}\2",
     ),
-    # "name", "value" of pairs; "name": "authorization", "value": "…" of lists of headers; {"stringValue": "…"} of attributes
-    (
-        re.compile(
-            rf"({_SECRET_NAME}({_QUOTE}){_GAP},{_GAP}(?:{_QUOTE}(?i:value){_QUOTE}{_GAP}:{_GAP}"
-            rf"(?:\{{{_GAP}{_QUOTE}\w{{1,20}}{_QUOTE}{_GAP}:{_GAP})?)?){_VALUE}",
-            re.DOTALL,
-        ),
-        rf"\1\2{MASK}\2",
-    ),
     # {"key": "name", "value": …} of telemetry, where the value is in an object of its type, and of headers in a list
     (
         re.compile(
@@ -63,6 +54,15 @@ _RULES: Final = (
             re.IGNORECASE | re.DOTALL,
         ),
         rf"\1{MASK}\2",
+    ),
+    # "name", "value" of pairs; "name": "authorization", "value": "…" of lists of headers; {"stringValue": "…"} of attributes
+    (
+        re.compile(
+            rf"({_SECRET_NAME}({_QUOTE}){_GAP},{_GAP}(?:{_QUOTE}(?i:value){_QUOTE}{_GAP}:{_GAP}"
+            rf"(?:\{{{_GAP}{_QUOTE}\w{{1,20}}{_QUOTE}{_GAP}:{_GAP})?)?)(?!{_QUOTE}(?i:value){_QUOTE}{_GAP}:){_VALUE}",
+            re.DOTALL,
+        ),
+        rf"\1\2{MASK}\2",
     ),
     # name: value of an HTTP header
     (re.compile(rf"({_SECRET_NAME}{_GAP}:{_GAP})[^\s\"\\,][^\r\n\"\\]*"), rf"\1{MASK}"),
