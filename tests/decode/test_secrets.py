@@ -171,7 +171,7 @@ def leaks(done: CallWork, data: list[bytes], beside: list[dict[str, str]]) -> li
     found = done.rows(raw, lambda stage, items, nanoseconds: None)
     return [
         f"{table}.{name}: {value!r}"
-        for table in ("calls", "receipts", "dead_letters", "segments")
+        for table in ("calls", "receipts", "dead_letters", "segments", "parts")
         for row in getattr(found, table).to_pylist()
         for name, value in row.items()
         if any(given_away in str(value) for given_away in (GIVEN_AWAY, *ENCODED))
