@@ -399,7 +399,7 @@ PARTS: Final = Table(
             pa.map_(pa.string(), pa.string()),
             "What it tells: columns of calls by name; tags, headers and flags each as an entry of their own. No text.",
         ),
-        Column("data", "String", pa.binary(), "Bytes of a piece of a record that was cut; else empty."),
+        Column("data", "String", pa.binary(), "A piece of a record that was cut, sealed with a key of the hash key."),
         Column("ingested_at", "DateTime64(3, 'UTC')", None, "When the row was written.", default="now64(3)"),
     ),
     order_by="call_key, segment, position, item, record_hash",

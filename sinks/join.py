@@ -35,8 +35,8 @@ KEYS_AT_ONCE: Final = 500
 _DAY: Final = 86_400
 
 
-Reads = Callable[[bytes], bytes]
-"""Reads the bytes of a record that was cut, put together, by its key."""
+Reads = Callable[[bytes], Sequence[bytes]]
+"""Reads the sealed pieces of a record that was cut, in their order, by its key."""
 
 
 class Joins(Protocol):
@@ -126,7 +126,7 @@ def _join(
         if not (final or key in standing or work.whole(some)):
             done.waiting[key] = max(part.deadline for part in some)
         elif any(part.of for part in some):
-            record = work.recomposed(some, partial(bytes_of, store))
+            record = work.recomposed(some, partial(pieces_of, store))
             done.cost_pico += record.cost_pico
             if writer.collect(record):
                 more |= _flush(writer, done)
@@ -191,14 +191,14 @@ def parts_of(store: Store, keys: Sequence[bytes]) -> dict[bytes, list[StoredPart
     return found
 
 
-def bytes_of(store: Store, key: bytes) -> bytes:
-    """The bytes of a record that was cut: those of its pieces, put together in their order. Of pieces with one number the one
+def pieces_of(store: Store, key: bytes) -> list[bytes]:
+    """The sealed pieces of a record that was cut, in their order. Of pieces with one number the one
     is taken that ``transforms.join.pieces`` takes."""
     rows = store.rows(
         f"SELECT hex(data) FROM {store.table(PARTS.name)} FINAL WHERE call_key IN ({among([key])}) AND of > 0 ORDER BY number,"
         " rank DESC, time DESC, segment DESC, position DESC, item DESC, record_hash DESC LIMIT 1 BY number"
     )
-    return bytes.fromhex("".join(data for (data,) in rows))
+    return [bytes.fromhex(data) for (data,) in rows]
 
 
 def _standing(store: Store, found: Mapping[bytes, Sequence[StoredPart]]) -> dict[bytes, Standing]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import repeat
 from typing import Final, NamedTuple
 
@@ -27,6 +28,7 @@ from transforms.join import complete, in_order, merge, names_of, pieces, whole
 from transforms.own import Claims, headers_of, own
 from transforms.people import NOBODY, People, anonymise, leave_out
 from transforms.price import Book, load_book, price_batch
+from transforms.sealed import SEAL_BYTES, Seal, SealError
 from transforms.terms import ALWAYS, Timeline, which
 
 LIVE_PRICE_RUN = 1
@@ -70,6 +72,10 @@ class CallWork:
         self._held: list[_Held | None] = []
         self.take_up(terms)
         self._compiled(len(terms) - 1)  # as a rule those of the first batch
+
+    @cached_property
+    def _seal(self) -> Seal:
+        return Seal(self._count.hash_key)
 
     def take_up(self, terms: Timeline) -> bool:
         """Go by these terms from now on, what is compiled of them already is kept; whether they are others than before."""
@@ -126,6 +132,8 @@ class CallWork:
         people = self._people
         for read in batch.parts:
             read.deadline = now + self._decode.join.wait_s * 1_000_000
+            if read.part.data:
+                read.part.data = self._seal.close(read.part.data, read.key)
             call = read.part.call
             if call is None:
                 continue
@@ -157,26 +165,32 @@ class CallWork:
         found = pieces(some)
         return complete(found) if found else whole(some)
 
-    def recomposed(self, some: Sequence[StoredPart], read: Callable[[bytes], bytes]) -> RowBatch:
+    def recomposed(self, some: Sequence[StoredPart], read: Callable[[bytes], Sequence[bytes]]) -> RowBatch:
         """What a record holds that was cut into these pieces: it is read like any other, at the place of the first.
 
-        If pieces are missing, or it is too large, it is a dead letter there. ``read`` gives its bytes by its key.
+        If pieces are missing, or it is too large, it is a dead letter there. ``read`` gives its sealed pieces by its key.
         """
         first = in_order(some)[0]
         source, segment, position, item = first.place
         found = pieces(some)
-        size = sum(part.size for part in found)
-        if complete(found) and size <= self._decode.join.max_bytes:
-            raw = RawBatch(source, segment, segment, min(part.time for part in some), [read(first.key)], [position])
+        size = sum(max(0, part.size - SEAL_BYTES) for part in found)
+        reason, error, rest = "", "", in_order(some)
+        if not complete(found):
+            reason, error = "incomplete_record", f"pieces {names_of(found)} are there"
+        elif size > self._decode.join.max_bytes:
+            reason, error = "record_too_large", f"pieces of {size} bytes together, more than join.max_bytes allows"
+        else:
+            try:
+                data = b"".join(self._seal.open(piece, first.key) for piece in read(first.key))
+            except SealError:
+                reason, error = "incomplete_record", "its pieces were sealed with another count.hash_key"
+        if reason:
+            letter = DeadLetter(position, item, reason, error, first.format, size, first.record_hash)
+            batch, rest = CallBatch(source, segment, bytes(16), first.time, dead=[letter]), rest[1:]
+        else:
+            raw = RawBatch(source, segment, segment, min(part.time for part in some), [data], [position])
             batch = self.calls(raw, _nobody)
             batch.records = batch.bytes_read = 0  # they were counted as pieces
-            rest = in_order(some)
-        else:
-            reason, error = "record_too_large", f"pieces of {size} bytes together, more than join.max_bytes allows"
-            if not complete(found):
-                reason, error = "incomplete_record", f"pieces {names_of(found)} are there"
-            letter = DeadLetter(position, item, reason, error, first.format, size, first.record_hash)
-            batch, rest = CallBatch(source, segment, bytes(16), first.time, dead=[letter]), in_order(some)[1:]
         done = self.priced(batch, _nobody)
         return replace(done, receipts=pa.concat_batches([done.receipts, *map(_joined_receipt, rest)]))
 

@@ -13,7 +13,7 @@ from pipelines.feeds.folders import FoldersFeed
 from pipelines.job import Job
 from pipelines.joining import join_due, join_keys, join_left
 from pipelines.replay import PART, replay
-from pipelines.run import settle
+from pipelines.run import run, settle
 from pipelines.state import State
 from sinks.clickhouse import Store, StoreAddress, StoreSettings
 from sinks.dead_letters import living
@@ -22,6 +22,7 @@ from sinks.retention import Retention
 from sinks.writer import Writer
 from tests import split
 from tests.pipelines.jobs import go, holds, totals
+from transforms.count import CountSettings
 from transforms.decode import FORMATS, DecodeSettings, JoinSettings
 from transforms.steps import Joining
 
@@ -209,6 +210,24 @@ def test_pieces_of_a_record_are_read_as_the_record(store: Store, address: StoreA
     go(address, tmp_path, again=True)
     holds(store)
     assert totals(store) == once
+    ((kept, readable),) = store.rows(
+        f"SELECT countIf(NOT empty(data)), countIf(position(data, 'gpt-4o') > 0 OR position(data, '{{') > 0 AND length(data) < 18)"
+        f" FROM {store.table('parts')}"
+    )
+    assert kept >= 6
+    assert readable == 0
+
+
+def test_pieces_that_were_sealed_with_another_key_are_a_dead_letter(store: Store, address: StoreAddress, tmp_path: Path) -> None:
+    text = split.lines([split.request(1)]).decode().strip()
+    pieces = [{"piece": "p", "number": n, "of": 2, "text": some} for n, some in enumerate((text[:30], text[30:]))]
+    (tmp_path / "a.jsonl").write_bytes(split.lines(pieces[:1]))
+    go(address, tmp_path, count=CountSettings(hash_key=b"one key of sixteen"))
+    (tmp_path / "b.jsonl").write_bytes(split.lines(pieces[1:]))
+    run(Job([tmp_path / "b.jsonl"], StoreSettings(address), count=CountSettings(hash_key=b"another key, of ours")))
+    holds(store)
+    letters = store.rows(f"SELECT reason, error FROM {living(store)}")
+    assert letters == [("incomplete_record", "its pieces were sealed with another count.hash_key")]
 
 
 # -- several observers of one call -----------------------------------------------------------------------------------

@@ -50,7 +50,11 @@ def settle(call: Call) -> None:
     if call.event_time:
         if call.end_time is None:
             if call.duration_ms is not None and call.time_quality == "exact":
-                call.end_time = call.event_time + round(call.duration_ms * 1000)
+                ended = call.event_time + round(call.duration_ms * 1000)
+                if plausible(ended):
+                    call.end_time = ended
+                else:
+                    call.flag("implausible_time")
         elif call.duration_ms is None and call.time_quality == "exact" and call.end_time >= call.event_time:
             call.duration_ms = (call.end_time - call.event_time) / 1000
     elif call.end_time is not None:
