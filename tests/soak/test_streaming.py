@@ -57,24 +57,38 @@ class Sender(threading.Thread):
             self.failed = error
 
     def _send(self) -> None:
+        """No more is in hand than the broker may be behind for a while; what cannot be delivered fails the test."""
         chance = random.Random(self._settings.seed)
+        room, lost = threading.Semaphore(20_000), list[BaseException]()
         producer = KafkaProducer(
             bootstrap_servers=self._broker.address,
             linger_ms=20,
             compression_type="lz4",
             enable_idempotence=True,
-            delivery_timeout_ms=600_000,
+            delivery_timeout_ms=3_600_000,
             max_block_ms=600_000,
         )
+
+        def delivered(_: object) -> None:
+            room.release()
+
+        def failed(error: BaseException) -> None:
+            lost.append(error)
+            room.release()
+
         began = time.monotonic()
         for record in generate(self._settings):
             if self.sent % 50 == 0:
                 time.sleep(max(0.0, began + self.sent / self._per_second - time.monotonic()))
             where = chance.randrange(PARTITIONS - 1)  # the last of them stays idle
-            producer.send(self._topic, record.value, partition=where, timestamp_ms=record.written // 1000)
+            room.acquire()
+            sending = producer.send(self._topic, record.value, partition=where, timestamp_ms=record.written // 1000)
+            sending.add_callback(delivered)
+            sending.add_errback(failed)
             self.sent += 1
-        producer.flush(timeout=600)
+        producer.flush(timeout=3600)
         producer.close()
+        assert not lost, (len(lost), lost[0])
 
     def ended(self) -> bool:
         assert self.failed is None, self.failed
