@@ -14,7 +14,6 @@ from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.exchange import parse_json
 from transforms.decode.formats import vendor_body
 from transforms.decode.registry import Format, Index, Outcome, index_of
-from transforms.decode.salvage import salvage
 from transforms.decode.values import dumps
 
 MAX_ITEMS: Final = 2**16
@@ -45,10 +44,8 @@ def decode_record(data: bytes, *, tenant: str = "default", beside: bool = False,
     except orjson.JSONDecodeError:
         try:
             record = parsed(data, reading.budget)  # compressed, or as protobuf; or it says why not
-        except Undecodable as problem:
-            return [_decode_cut(data, reading, None) or problem] if problem.reason == "not_json" else [problem]
-        except Skipped as skipped:
-            return [skipped]
+        except (Skipped, Undecodable) as problem:
+            return [problem]
         outcomes = _decode_value(record, reading, None)
         text = b""
         for outcome in outcomes:
@@ -59,28 +56,6 @@ def decode_record(data: bytes, *, tenant: str = "default", beside: bool = False,
     if len(outcomes) > MAX_ITEMS:
         return [_too_many(len(outcomes))]
     return outcomes
-
-
-_SALVAGED: Final = frozenset({"http_pair", "vendor_body", "batch_item"})
-"""Formats of which half a record is no wrong one: a vendor's usage counts only as a whole."""
-
-
-def _decode_cut(data: bytes, reading: _Reading, around: Around | None) -> Call | None:
-    """The call of a record whose end was cut off, if its usage was whole before the cut. Of a stream it may have been growing."""
-    rest = salvage(data.decode("utf-8", "ignore").lstrip())
-    form = reading.formats.format_of(rest) if rest.__class__ is dict else None
-    if form is None or form.name not in _SALVAGED:
-        return None
-    outcomes = _decode_object(rest, reading, around)
-    (call,) = outcomes if len(outcomes) == 1 else (None,)
-    if not isinstance(call, Call) or call.usage_source == "none":
-        return None
-    call.flag("record_cut")
-    if call.stream:
-        call.status, call.usage_quality = "incomplete", "partial"
-    if call.content is not None:
-        call.content.complete = False
-    return call
 
 
 def _too_many(items: int) -> Undecodable:
@@ -224,20 +199,13 @@ def _decode_held(held: Held, reading: _Reading, around: Around | None) -> list[O
     """What an envelope held, or one of the things it held: one that is broken costs the others nothing."""
     if not isinstance(held, Opened):
         return [held]
-    outcomes: list[Outcome]
     try:
         inside, now = held.within(around, reading.budget)
-        outcomes = _decode_value(inside, reading, now)
-    except Skipped as skipped:
-        return [skipped]
-    except Undecodable as problem:
-        cut = None
-        if problem.reason == "not_json" and held.inside.__class__ is bytes:
-            cut = _decode_cut(held.inside, reading, held.around(around, held.inside))
-        if cut is None:
-            problem.inside = around.data if around is not None else b""
-            return [problem]
-        outcomes = [cut]
+    except (Skipped, Undecodable) as problem:
+        if isinstance(problem, Undecodable) and around is not None:
+            problem.inside = around.data
+        return [problem]
+    outcomes = _decode_value(inside, reading, now)
     if held.id:  # wherever among others it is delivered again
         for number, outcome in enumerate(outcomes):
             if outcome.__class__ is Call and outcome.transport_item < 0:
