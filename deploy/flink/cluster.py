@@ -331,9 +331,15 @@ def _listens(port: int) -> bool:
 
 
 def workers_of(pool: int | None) -> list[int]:
-    """Processes that a worker pool has started; none where it does not run."""
-    found = subprocess.run(["pgrep", "-P", str(pool)], capture_output=True, text=True, check=False).stdout if pool else ""
-    return [int(pid) for pid in found.split()]
+    """Processes that a worker pool has started and that run; none where the pool does not run.
+
+    A pool looks after those that have ended only when it starts another: until then they are there, and defunct.
+    """
+    if pool is None:
+        return []
+    said = subprocess.run(["ps", "-ax", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=False).stdout
+    rows = (line.split() for line in said.splitlines())
+    return [int(pid) for pid, parent, state in rows if int(parent) == pool and not state.startswith("Z")]
 
 
 def running(folder: Path) -> dict[str, Any] | None:

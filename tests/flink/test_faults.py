@@ -108,6 +108,7 @@ def test_a_killed_task_manager_a_killed_worker_and_a_savepoint_change_nothing(
         wait(lambda: minutes_hold(server) == calls_by_then)
         produce(records[tenth : 2 * third])
         wait(lambda: written(server) > tenth)
+        wait(lambda: len(cluster.workers()) == 2)  # that of the task manager that was killed has ended by now
         before = restored(cluster, first.job)
         os.kill(cluster.workers()[0], signal.SIGKILL)  # the Python of one task manager, in the middle of its work
         wait(lambda: restored(cluster, first.job) > before and cluster.works(first.job))
