@@ -159,7 +159,8 @@ class _Replay:
                 data = text.encode()
                 if record_hash(data) == record.record_hash:
                     source, first_sight = waiting[record][0].source, self._known.get(segment, 0)
-                    yield RawBatch(source, segment, b"", first_sight, [data], [record.position], bytes_read=len(data))
+                    at = record.position  # the file may have gone on there since, and told of the whole record
+                    yield RawBatch(source, segment, b"", first_sight, [data], [at], bytes_read=len(data), unfinished=at)
 
     def _run(
         self,

@@ -89,6 +89,8 @@ class RawBatch:
     ``default_time``; one that says things beside a record, as Kafka does, gives these as ``headers``; one that may deliver a
     record again at another position gives what identifies it as ``ids``. Else these are empty. ``read_at`` is the clock's time
     (UTC microseconds) when a source read it whose watermark follows the clock; 0: the watermark follows ``default_time``.
+    ``unfinished`` is the position of a record whose end may still come and that is then read again, as the last line of a file
+    that grows; -1: there is none.
     """
 
     source: str
@@ -104,6 +106,7 @@ class RawBatch:
     headers: list[dict[str, str]] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     read_at: int = 0
+    unfinished: int = -1
 
 
 @dataclass(slots=True)

@@ -24,10 +24,12 @@ class Batcher:
         s = self._split
         return RawBatch(s.path, s.segment, s.origin, s.default_time)
 
-    def take(self, lines: Sequence[bytes], positions: Sequence[int]) -> Iterator[RawBatch]:
-        """Add whole records, yielding each batch that fills."""
+    def take(self, lines: Sequence[bytes], positions: Sequence[int], unfinished: bool = False) -> Iterator[RawBatch]:
+        """Add whole records, or the last line of a file, which may be ``unfinished``; yields each batch that fills."""
         for line, position in zip(lines, positions, strict=True):
             batch = self._batch
+            if unfinished and self._split.kind == "text":
+                batch.unfinished = position
             batch.records.append(line)
             batch.positions.append(position)
             batch.bytes_read += len(line) + 1
@@ -120,7 +122,7 @@ class Lines:
         elif self._long is not None:
             self._finish_long(batcher, newline=0)
         elif self._carry and not self.done:
-            yield from batcher.take([self._carry], [self.position])
+            yield from batcher.take([self._carry], [self.position], unfinished=True)
             self.position += len(self._carry)
 
 

@@ -50,7 +50,7 @@ def read_at(splits: Iterable[Split], positions: Iterable[int], limits: FileLimit
             continue
         last = max(inside)
         for raw in read(split, limits):
-            chosen = RawBatch(raw.source, raw.segment, raw.origin, raw.default_time)
+            chosen = RawBatch(raw.source, raw.segment, raw.origin, raw.default_time, unfinished=raw.unfinished)
             for record, position in zip(raw.records, raw.positions, strict=True):
                 if position in wanted:
                     chosen.records.append(record)

@@ -274,7 +274,8 @@ def break_record(kind: str, value: bytes, record: Json, start: int, at: float) -
     ``start`` is the time of the call, ``at`` how far into the record it is cut (0 to 1).
     """
     if kind == "cut_json":
-        return value[: 2 + int(at * (len(value) - 3))]
+        figures = value.find(b'"usage')  # what is cut behind the vendor's figures is still a call
+        return value[: 2 + int(at * ((len(value) if figures < 0 else figures) - 3))]
     if kind == "invalid_utf8":
         place = value.index(b'"', 1)
         return value[:place] + b"\xff\xc3\x28" + value[place:]

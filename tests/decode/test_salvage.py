@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.call import LEAVES, Call
-from transforms.decode import decode_record
+from transforms.decode import Skipped, Undecodable, decode_record
 from transforms.decode.salvage import salvage
 
 Json = dict[str, Any]
@@ -194,3 +195,62 @@ def test_figures_at_the_top_of_a_body_are_told_one_by_one() -> None:
 def test_a_cut_answer_that_says_nothing() -> None:
     call = chat(REQUEST, '{"id": "chatcm')
     assert (call.status, call.usage_source, call.flags) == ("incomplete", "none", ("response_cut", "no_answer"))
+
+
+# -- records that are cut themselves -----------------------------------------------------------------------------------
+
+
+WHOLE: Json = {
+    "url": "https://api.openai.com/v1/chat/completions", "status": 200, "started_at": "2026-03-02T09:15:00.25Z",
+    "response": {"id": "chatcmpl-1", "model": "gpt-4o", "usage": {"prompt_tokens": 1200, "completion_tokens": 34, "total_tokens": 1234},
+                 "choices": [{"index": 0, "message": {"role": "assistant", "content": "Grüße"}, "finish_reason": "stop"}]},
+    "request": {"model": "gpt-4o", "messages": [{"role": "user", "content": "long " * 50}]},
+}  # fmt: skip
+
+
+def envelope(data: bytes) -> bytes:
+    event = {"id": "1", "timestamp": 1772442900000, "message": data.decode("utf-8", "ignore")}
+    return orjson.dumps({"messageType": "DATA_MESSAGE", "owner": "1", "logGroup": "g", "logStream": "s", "logEvents": [event]})
+
+
+@pytest.mark.parametrize("wrap", [bytes, envelope])
+def test_of_a_cut_record_usage_is_read_as_a_whole_or_not_at_all(wrap: Callable[[bytes], bytes]) -> None:
+    data = orjson.dumps(WHOLE)
+    seen = set()
+    for end in range(len(data)):
+        (outcome,) = decode_record(wrap(data[:end]))
+        if isinstance(outcome, Call):
+            assert (outcome.input_fresh, outcome.output_visible, outcome.model) == (1200, 34, "gpt-4o")
+            assert "record_cut" in outcome.flags
+            assert outcome.content is None or not outcome.content.complete
+            assert outcome.provider == "openai"
+            seen.add(end)
+        else:
+            assert isinstance(outcome, Undecodable | Skipped)
+            assert outcome.reason in ("not_json", "blank", "plain_log")
+    assert seen == set(range(data.index(b"1234}") + 5, len(data)))
+    (call,) = decode_record(wrap(data))
+    assert isinstance(call, Call)
+    assert "record_cut" not in call.flags
+
+
+def test_usage_of_a_cut_stream_may_have_been_growing() -> None:
+    begins = {"type": "message_start", "message": {"id": "msg_1", "model": "claude-opus-4",
+                                                   "usage": {"input_tokens": 9, "output_tokens": 1}}}  # fmt: skip
+    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "x" * 40}}
+    data = orjson.dumps({"url": "https://api.anthropic.com/v1/messages", "response": {"stream": [begins, delta, delta]}})
+    (call,) = decode_record(data[:-60])
+    assert isinstance(call, Call)
+    assert (call.input_fresh, call.status, call.usage_quality, call.flags) == (9, "incomplete", "partial", ("record_cut",))
+
+
+def test_half_a_span_is_no_call() -> None:
+    """Its attributes are a list: the one that tells the answer's tokens may be behind the cut."""
+    attributes = [{"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}},
+                  {"key": "gen_ai.usage.input_tokens", "value": {"intValue": "9"}},
+                  {"key": "gen_ai.usage.output_tokens", "value": {"intValue": "3"}}]  # fmt: skip
+    span = {"traceId": "0" * 31 + "1", "spanId": "0" * 15 + "1", "attributes": attributes}
+    data = orjson.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]})
+    for end in range(1, len(data)):
+        (outcome,) = decode_record(data[:end])
+        assert isinstance(outcome, Undecodable)

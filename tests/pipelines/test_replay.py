@@ -433,6 +433,29 @@ def test_a_store_without_letters(store: Store, address: StoreAddress) -> None:
     assert again(address) == Replayed({}, 0, Decimal(0), 0)
 
 
+def test_a_line_that_was_read_half_written_is_one_call(tmp_path: Path) -> None:
+    """Its usage was whole already: it is dead until the rest of it is there, and not run again beside it after that."""
+    answer = {"id": "chatcmpl-2", "model": "gpt-4o-2024-08-06", "usage": {"prompt_tokens": 1000, "completion_tokens": 100}}
+    pair = {"url": "https://api.openai.com/v1/chat/completions", "started_at": EVENT["started_at"], "response": answer,
+            "request": {"model": "gpt-4o", "messages": [{"role": "user", "content": "long " * 50}]}}  # fmt: skip
+    log, line = tmp_path / "log.jsonl", orjson.dumps(pair)
+    log.write_bytes(orjson.dumps(event()) + b"\n" + line[:-60])
+    counted = []
+    for rest in (line[-60:] + b"\n", b""):
+        os.utime(log, (1, 1))
+        run = finops("run", "--from", "log.jsonl", "--to", "chdb://store", "--decode-keep-payloads", "true",
+                     "--quiet", "--format", "json", cwd=tmp_path)  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        counted.append((json.loads(run.stdout)["calls"], json.loads(run.stdout)["dead_letters"]))
+        with log.open("ab") as file:
+            file.write(rest)
+    assert counted == [(1, 1), (2, 0)]
+    done = finops("replay-dead", "--to", "chdb://store", "--quiet", "--format", "json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(finops("summary", "--to", "chdb://store", "--format", "json", cwd=tmp_path).stdout)
+    assert (summary["totals"]["calls"], Decimal(summary["totals"]["spend"])) == (2, 2 * PRICE)
+
+
 # -- the command line --------------------------------------------------------------------------------------------
 
 

@@ -99,6 +99,18 @@ def test_every_line_is_in_exactly_one_split(
     assert sum(end.records for end in ends) == len(plain(content))
 
 
+def test_the_last_line_of_a_file_that_may_grow_is_unfinished(tmp_path: Path) -> None:
+    grows, whole, packed = (tmp_path / name for name in ("grows.jsonl", "whole.jsonl", "packed.jsonl.gz"))
+    whole.write_bytes(b"one\ntwo\n")
+    grows.write_bytes(b"one\ntw")
+    packed.write_bytes(gzip.compress(b"one\ntw"))
+    for limits in (FileLimits(), FileLimits(batch_records=1)):
+        for path, expected in ((whole, set()), (grows, {4}), (packed, set())):
+            _, batches = read_all([path], limits)
+            assert {b.unfinished for b in batches} - {-1} == expected
+            assert all(b.unfinished in (-1, *b.positions) for b in batches)
+
+
 def test_a_line_longer_than_blocks_and_splits_is_whole(tmp_path: Path) -> None:
     rng = random.Random(1)
     long = bytes(rng.choices(b"abcdef", k=3_000_000))

@@ -108,7 +108,8 @@ def _decode_records(raw: RawBatch, settings: DecodeSettings, batch: CallBatch) -
     for data, position, headers, time, name in zip(raw.records, raw.positions, beside, own, names, strict=False):
         hashed = record_hash(data)
         told = None
-        for item, outcome in enumerate(decode_record(data, tenant=tenant, beside=bool(wanted), index=index)):
+        ended = position != raw.unfinished
+        for item, outcome in enumerate(decode_record(data, tenant=tenant, beside=bool(wanted), index=index, ended=ended)):
             if observed and outcome.__class__ is Call and outcome.provider_call_id:
                 outcome = Part(observed_key(outcome), OBSERVED, outcome, rank=outcome.authority, format=outcome.format)
             if outcome.__class__ is Call:

@@ -14,12 +14,11 @@ from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.exchange import parse_json
 from transforms.decode.formats import vendor_body
 from transforms.decode.registry import Format, Index, Outcome, index_of
+from transforms.decode.salvage import salvage
 from transforms.decode.values import dumps
 
 MAX_ITEMS: Final = 2**16
 """Items that one record may hold: their numbers have 16 bits. Each has its receipt, so a few bytes would become many."""
-
-
 
 
 class _Reading(NamedTuple):
@@ -31,12 +30,14 @@ class _Reading(NamedTuple):
     budget: Budget
 
 
-def decode_record(data: bytes, *, tenant: str = "default", beside: bool = False, index: Index | None = None) -> list[Outcome]:
+def decode_record(
+    data: bytes, *, tenant: str = "default", beside: bool = False, index: Index | None = None, ended: bool = True
+) -> list[Outcome]:
     """What one record holds: at least one outcome, never an exception.
 
     ``tenant`` is for records that name none. A JSON array is many records; their outcomes come in its order. With ``beside``,
     calls keep what ``named_tags.take_tags`` looks at. ``index``: what ``index_of`` gives for the mappings
-    of the configuration.
+    of the configuration. ``ended``: no more of the record will come, so what is whole of one that was cut may be read.
     """
     reading = _Reading(tenant, beside, index or index_of(), Budget())
     try:
@@ -44,8 +45,11 @@ def decode_record(data: bytes, *, tenant: str = "default", beside: bool = False,
     except orjson.JSONDecodeError:
         try:
             record = parsed(data, reading.budget)  # compressed, or as protobuf; or it says why not
-        except (Skipped, Undecodable) as problem:
-            return [problem]
+        except Undecodable as problem:
+            cut = _decode_cut(data, reading, None) if ended and problem.reason == "not_json" else None
+            return [cut or problem]
+        except Skipped as skipped:
+            return [skipped]
         outcomes = _decode_value(record, reading, None)
         text = b""
         for outcome in outcomes:
@@ -56,6 +60,34 @@ def decode_record(data: bytes, *, tenant: str = "default", beside: bool = False,
     if len(outcomes) > MAX_ITEMS:
         return [_too_many(len(outcomes))]
     return outcomes
+
+
+_SALVAGED: Final = frozenset({"http_pair", "vendor_body", "batch_item"})
+"""Formats of which half a record is no wrong one: a vendor's usage counts only as a whole."""
+
+
+def _decode_cut(data: bytes, reading: _Reading, around: Around | None) -> Call | None:
+    """The call of a record whose end was cut off, if its usage was whole before the cut. Of a stream it may have been growing."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        if error.end != len(data) or error.reason != "unexpected end of data":
+            return None  # more is wrong with it than its end
+        text = data[: error.start].decode()
+    rest = salvage(text.lstrip(), only_cut=True)
+    form = reading.formats.format_of(rest) if rest.__class__ is dict else None
+    if form is None or form.name not in _SALVAGED:
+        return None
+    outcomes = _decode_object(rest, reading, around)
+    (call,) = outcomes if len(outcomes) == 1 else (None,)
+    if not isinstance(call, Call) or call.usage_source == "none":
+        return None
+    call.flag("record_cut")
+    if call.stream:
+        call.status, call.usage_quality = "incomplete", "partial"
+    if call.content is not None:
+        call.content.complete = False
+    return call
 
 
 def _too_many(items: int) -> Undecodable:
@@ -199,13 +231,20 @@ def _decode_held(held: Held, reading: _Reading, around: Around | None) -> list[O
     """What an envelope held, or one of the things it held: one that is broken costs the others nothing."""
     if not isinstance(held, Opened):
         return [held]
+    outcomes: list[Outcome]
     try:
         inside, now = held.within(around, reading.budget)
-    except (Skipped, Undecodable) as problem:
-        if isinstance(problem, Undecodable) and around is not None:
-            problem.inside = around.data
-        return [problem]
-    outcomes = _decode_value(inside, reading, now)
+        outcomes = _decode_value(inside, reading, now)
+    except Skipped as skipped:
+        return [skipped]
+    except Undecodable as problem:
+        cut = None
+        if problem.reason == "not_json" and held.inside.__class__ is bytes:
+            cut = _decode_cut(held.inside, reading, held.around(around, held.inside))
+        if cut is None:
+            problem.inside = around.data if around is not None else b""
+            return [problem]
+        outcomes = [cut]
     if held.id:  # wherever among others it is delivered again
         for number, outcome in enumerate(outcomes):
             if outcome.__class__ is Call and outcome.transport_item < 0:

@@ -25,10 +25,11 @@ _CLOSERS: Final = {"{": "}", "[": "]"}
 MAX_DEPTH: Final = 200
 
 
-def salvage(text: str) -> Any:
+def salvage(text: str, *, only_cut: bool = False) -> Any:
     """The whole fields of a JSON object, or items of an array, that was cut; ``None`` where nothing is whole.
 
-    One pass over the text: it is cut back to the end of the last value that was whole, and what is open there is closed.
+    One pass over the text: it is cut back to the end of the last value that was whole, and what is open there is closed. With
+    ``only_cut``, a text that goes on behind a whole object gives ``None``, too: something else is wrong with it.
     """
     if not text.startswith(("{", "[")):
         return None
@@ -59,7 +60,7 @@ def salvage(text: str) -> Any:
                 end, closers = token.end(), "".join(reversed(opened))
             if not opened:
                 break
-    if not end:
+    if not end or (only_cut and not closers):
         return None
     try:
         return orjson.loads(text[:end] + closers)

@@ -87,15 +87,17 @@ class Opened(NamedTuple):
             Undecodable: what it holds is not JSON.
             Skipped: it is empty.
         """
-        data, headers, time, name = self.inside, self.headers, self.time, self.id
-        if outer is not None:
-            headers, time, name = outer.headers | headers, time or outer.time, name or outer.id
-        depth = outer.depth + 1 if outer is not None else 1
-        if data.__class__ is bytes:
-            return parsed(data, budget), Around(data, headers, time, name, depth)
-        data = dumps_sorted(data)
+        if self.inside.__class__ is bytes:
+            return parsed(self.inside, budget), self.around(outer, self.inside)
+        data = dumps_sorted(self.inside)
         # a payload's keys have no order: each delivery is to be read alike
-        return orjson.loads(data), Around(data, headers, time, name, depth)
+        return orjson.loads(data), self.around(outer, data)
+
+    def around(self, outer: Around | None, data: bytes) -> Around:
+        """What is written on this envelope and on those around it, of the record that is these bytes."""
+        if outer is None:
+            return Around(data, self.headers, self.time, self.id, 1)
+        return Around(data, outer.headers | self.headers, self.time or outer.time, self.id or outer.id, outer.depth + 1)
 
 
 Held = Opened | Part | Undecodable | Skipped
