@@ -34,6 +34,7 @@ IGNORED_REASONS: Final = {
     "no_tokens": "A log line about a request that tells neither tokens nor texts; another log tells of the same calls.",
     "not_a_model_call": "A span, event or metric of telemetry that is no call to a model: a tool, a query, a score.",
     "message_event": "An event that holds one message of a call which its span tells of.",
+    "not_ended": "A run that had not ended when it was exported; another record tells of it when it has.",
     "expired": "A call that is older than calls are kept (`retention.calls`): its minute is closed and stays as it is.",
     "forgotten": "A call of a tenant that was forgotten.",
 }
