@@ -12,6 +12,7 @@ import orjson
 from schemas.batch import RawBatch, RowBatch
 from tests.decode.test_batch import GOOD
 from tests.decode.test_event import FULL
+from tests.decode.test_langsmith import RUN
 from tests.decode.test_litellm import payload
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings
@@ -53,7 +54,7 @@ BEFORE_A_VENDOR: Final = {
 }  # fmt: skip
 TOKENS: Final = {"model": "gpt-4o", "type": "input", "tokens": "9"}
 
-BY_HAND: Final = (GOOD, STREAM, FULL, ANSWER, BATCHED, BEFORE_A_VENDOR, TOKENS, payload())
+BY_HAND: Final = (GOOD, STREAM, FULL, ANSWER, BATCHED, BEFORE_A_VENDOR, TOKENS, RUN, payload())
 
 
 def sample_records(path: Path) -> list[bytes]:
