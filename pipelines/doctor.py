@@ -72,6 +72,8 @@ def examine(settings: Settings, probe_store: StoreProbe) -> list[Finding]:
         ("prices", lambda: [price_book(settings)]),
         ("hash key", lambda: [hash_key(settings)]),
         ("user keys", lambda: [user_keys(settings)]),
+        ("mappings", lambda: [mappings(settings)]),
+        ("owners", lambda: [owners(settings)]),
         ("input", lambda: inputs(settings)),
         ("disk", lambda: disks(settings)),
         ("store", lambda: [store(settings, probe_store)]),
@@ -205,6 +207,32 @@ def user_keys(settings: Settings) -> Finding:
     since = datetime.fromtimestamp(keys[-1][0] / 1e6, UTC)
     latest = f", the latest since {since:%Y-%m-%d}" if keys[-1][0] else ""
     return Finding("user keys", Status.OK, f"{len(keys)} for end users{latest}")
+
+
+def mappings(settings: Settings) -> Finding:
+    """Mappings of the operator's own logs can be read and are right."""
+    if not settings.decode.mappings:
+        return Finding("mappings", Status.ABSENT, "none: logs of known formats alone are read", "see docs/mapping.md")
+    from pipelines.mappings import read_mappings
+
+    try:
+        names = ", ".join(mapping.name for mapping in read_mappings(settings.decode.mappings))
+    except ValueError as error:
+        return Finding("mappings", Status.FAIL, one_line(error, 300), "mend the file; see docs/mapping.md")
+    return Finding("mappings", Status.OK, f"{len(settings.decode.mappings):,} files: {names[:200]}")
+
+
+def owners(settings: Settings) -> Finding:
+    """Rules of ownership can be read and are right."""
+    if not settings.owners.rules:
+        return Finding("owners", Status.ABSENT, "none: calls belong to the teams that records name", "see docs/ownership.md")
+    from transforms.own.files import read_rules
+
+    try:
+        rules = read_rules(settings.owners.rules)
+    except ValueError as error:
+        return Finding("owners", Status.FAIL, one_line(error, 300), "mend the file; see docs/ownership.md")
+    return Finding("owners", Status.OK, f"{len(rules):,} rules of {len(settings.owners.rules):,} files")
 
 
 def inputs(settings: Settings) -> list[Finding]:

@@ -67,6 +67,47 @@ def test_what_is_broken_is_found_and_says_what_to_do(tmp_path: Path) -> None:
     assert all(finding.status is not Status.OK or not finding.fix for finding in findings)
 
 
+MAPPING = """
+[[mapping]]
+name = "shop"
+when = { keys = ["shop_model"] }
+[mapping.fields]
+provider = { value = "openai" }
+model = "shop_model"
+[mapping.fields.usage]
+input_total = "tokens_in"
+output_total = "tokens_out"
+"""
+RULES = """
+[[rule]]
+name = "shop"
+when = { app = "shop" }
+team = "shop"
+"""
+
+
+def test_files_of_mappings_and_rules_are_read(tmp_path: Path) -> None:
+    good = {"mine.toml": MAPPING, "owners.toml": RULES}
+    bad = {"mine.toml": MAPPING.replace("tokens_in", "tokens in["), "owners.toml": RULES.replace("app =", "apps =")}
+    told = []
+    for folder, files in (("good", good), ("bad", bad)):
+        (tmp_path / folder).mkdir()
+        for name, text in files.items():
+            (tmp_path / folder / name).write_text(text)
+        flags = {"decode.mappings": (tmp_path / folder / "mine.toml",), "owners.rules": (tmp_path / folder / "owners.toml",)}
+        findings = examine(load(environ={}, flags=flags, folder=tmp_path), lambda _: "asked")
+        told.append({check: only(findings, check) for check in ("mappings", "owners")})
+    right, wrong = told
+    assert (right["mappings"].status, right["mappings"].detail) == (Status.OK, "1 files: shop")
+    assert (right["owners"].status, right["owners"].detail) == (Status.OK, "1 rules of 1 files")
+    for check, name in (("mappings", "mine.toml"), ("owners", "owners.toml")):
+        assert wrong[check].status is Status.FAIL
+        assert name in wrong[check].detail
+        assert wrong[check].fix
+    without = examine(load(environ={}, folder=tmp_path), lambda _: "asked")
+    assert {only(without, check).status for check in ("mappings", "owners")} == {Status.ABSENT}
+
+
 def test_packages_are_compared_with_what_is_asked_for() -> None:
     asked = [
         "orjson>=3.11",
