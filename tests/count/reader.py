@@ -6,8 +6,10 @@ Responses, embeddings and completions of the OpenAI wire formats, Anthropic mess
 
 from __future__ import annotations
 
+import base64
 import gzip
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +20,10 @@ from schemas.call import Call, Content, Media, Message, Part
 
 
 class Real(NamedTuple):
-    """A real call and what its vendor reported."""
+    """A real call, the repository it was recorded in, and what its vendor reported."""
 
     id: str
+    repository: str
     call: Call
     vendor_input: int | None
     vendor_output: int | None
@@ -75,7 +78,7 @@ def convert(row: dict[str, Any]) -> Real | None:
     if row["api"] == "anthropic.messages" and seen is not None:
         seen += (usage.get("cache_read_input_tokens") or 0) + (usage.get("cache_creation_input_tokens") or 0)
     said = usage.get("completion_tokens", usage.get("output_tokens", usage.get("candidatesTokenCount")))
-    return Real(row["id"], call, seen, said, details.get("reasoning_tokens") or 0)
+    return Real(row["id"], row["source_repo"], call, seen, said, details.get("reasoning_tokens") or 0)
 
 
 def _compact(value: Any) -> bytes:
@@ -86,8 +89,27 @@ def _image(item: dict[str, Any]) -> Media:
     url = item.get("image_url") or item
     text, detail = (url, item.get("detail")) if isinstance(url, str) else (str(url.get("url")), url.get("detail"))
     size = re.search(r"width=(\d+) height=(\d+)", text[:400])
-    width, height = (int(size[1]), int(size[2])) if size else (0, 0)
+    width, height = (int(size[1]), int(size[2])) if size else _pixels(text)
     return Media("image", width, height, detail=detail or "")
+
+
+def _pixels(url: str) -> tuple[int, int]:
+    """Width and height of a picture that is in its URL: of a PNG's header, or a JPEG's frame."""
+    kind, comma, text = url.partition(";base64,")
+    if not comma or "[ELIDED" in text[:10]:
+        return 0, 0
+    data = base64.b64decode(text + "==")
+    if kind.endswith("png"):
+        width, height = struct.unpack(">II", data[16:24])
+        return width, height
+    at = 2
+    while at + 9 < len(data):
+        mark, length = struct.unpack(">HH", data[at : at + 4])
+        if 0xFFC0 <= mark <= 0xFFC3:
+            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+            return width, height
+        at += 2 + length
+    return 0, 0
 
 
 def _parts(content: Any, kind: str = "text") -> tuple[Part, ...]:

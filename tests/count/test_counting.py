@@ -108,6 +108,34 @@ def test_tool_history(o200k: Callable[[str], int]) -> None:
     assert counted(make(named)).counted_input == call.counted_input
 
 
+def test_a_name_joins_with_the_dot_before_it_where_it_is_called(o200k: Callable[[str], int]) -> None:
+    """``.file`` is one token, ``.knowledge`` is two; the result names the tool as it is."""
+    assert (o200k("functions.file_search"), o200k("functions.knowledge_search")) == (3, 4)
+    totals = []
+    for name in ("file_search", "knowledge_search"):
+        assert o200k(name) == 2
+        call = Message("assistant", (Part("call", "{}", name),))
+        prompt = [say("user", "Look it up."), call, Message("tool", (Part("result", "42", name),))]
+        totals.append((counted(make(prompt)).counted_input, counted(make(prompt[:1], [call])).counted_output))
+    assert (totals[1][0] - totals[0][0], totals[1][1] - totals[0][1]) == (1, 1)  # type: ignore[operator]
+
+
+def test_results_of_several_calls_are_one_message(o200k: Callable[[str], int]) -> None:
+    calls = Message("assistant", (Part("call", '{"a": 1}', "f"), Part("call", "{}", "long_name_of_a_tool")))
+    results = [Message("tool", (Part("result", "one\n"), Part("result", "more"))), Message("tool", (Part("result", "two"),))]
+    prompt = [say("user", "Do both."), calls, *results]
+    whole = counted(make(prompt))
+    assert whole.tool_result_tokens == o200k('["one\\nmore", "two"]')
+    assert framing(whole) == 4 + 7 + 13 + 3
+    assert whole.tool_result_messages == 2
+    counter = Counter(Settings(hash_key=KEY))
+    for length in (3, 4):  # the second result comes with a later call, which goes on from the first
+        after = counted(make([say("system", "Be brief."), *prompt[:length]]), counter)
+    assert after.tool_result_tokens == whole.tool_result_tokens
+    apart = counted(make(prompt, api="openai.responses"))
+    assert apart.tool_result_tokens == o200k("one\n") + o200k("more") + o200k("two")
+
+
 def test_results_beside_words_are_told_apart(o200k: Callable[[str], int]) -> None:
     mixed = Message("user", (Part("result", "42 degrees", "t"), Part("text", "Now in Celsius, please.")))
     call = counted(make([say("user", "How hot?"), Message("assistant", (Part("call", "{}", "t"),)), mixed]))
@@ -158,6 +186,40 @@ def test_answer_with_a_call(o200k: Callable[[str], int]) -> None:
     assert call.counted_output == call.answer_tokens + 7
 
 
+def test_answers_that_could_have_been_calls_name_their_schema(o200k: Callable[[str], int]) -> None:
+    tools = b'[{"type":"function","function":{"name":"f"}}]'
+    schema = b'{"name":"structured_answer","schema":{"type":"object"}}'
+    answer = [say("assistant", "{}")]
+    without = counted(make([say("user", "?")], answer, tools=tools))
+    with_it = counted(make([say("user", "?")], answer, tools=tools, schema=schema))
+    assert with_it.counted_output == without.counted_output + 2 + o200k("structured_answer")  # type: ignore[operator]
+    alone = counted(make([say("user", "?")], answer, schema=schema))
+    assert alone.counted_output == o200k("{}")
+
+
+def test_calls_of_responses_are_written_as_one(o200k: Callable[[str], int]) -> None:
+    items = [Message("assistant", (Part("call", "{}", name),)) for name in ("f", "g")]
+    call = counted(make([say("user", "?")], items, api="openai.responses"))
+    wrapper = '{"tool_uses":[{"recipient_name":"functions.f","parameters":{}},{"recipient_name":"functions.g","parameters":{}}]}'
+    assert (call.answer_call_tokens, call.counted_output) == (o200k(wrapper), o200k(wrapper) + 11)
+    one = counted(make([say("user", "?")], items[:1], api="openai.responses"))
+    assert one.counted_output == o200k("functions.f") - 1 + o200k("{}") + 8
+
+
+def test_what_models_of_gpt_5_are_told_before_tools() -> None:
+    def around(description: str, choice: str = "", model: str = "gpt-5") -> int:
+        tools = b'[{"type":"function","function":{"name":"look_up","description":"%s"}}]' % description.encode()
+        call = make([say("user", "?")], model=model, tools=tools)
+        assert call.content is not None
+        call.content.tool_choice = choice
+        return framing(counted(call))
+
+    assert around("Looks.") == 4 + 4 + 82 + 2
+    assert around("") == around("Looks.") - 1
+    assert around("Looks.", "look_up") == around("Looks.")
+    assert around("Looks.", "look_up", "gpt-4o") > around("Looks.", "", "gpt-4o")
+
+
 def test_embeddings_are_the_sum_of_their_texts(o200k: Callable[[str], int]) -> None:
     cl100k = tiktoken_counter("cl100k_base")
     call = make([say("user", "one text"), say("user", "another")], model="text-embedding-3-small")
@@ -178,10 +240,26 @@ def test_images_by_the_published_rules() -> None:
     assert image("gpt-4o", 2048, 4096).user_tokens == bare + 1105  # OpenAI's own example
     assert image("gpt-4o", 4096, 4096, 0, "low").user_tokens == bare + 85  # likewise
     assert image("gpt-4o-mini", 512, 512).user_tokens == bare + 2833 + 5667
-    assert image("o4-mini", 1024, 1024).user_tokens == bare + 1024 * 172 // 100
-    assert image("o4-mini", 1800, 2400).user_tokens == bare + 1452 * 172 // 100  # 1,452 patches, OpenAI's own example
-    unknown = image("gpt-4o", 0, 0)
-    assert (unknown.media_parts, unknown.count_quality, unknown.user_tokens) == (1, "partial", bare)
+    unknown = image("gpt-4o", 0, 0)  # at least one tile
+    assert (unknown.media_parts, unknown.count_quality, unknown.user_tokens) == (1, "partial", bare + 255)
+    assert image("gpt-4.1-mini", 0, 0).user_tokens == bare
+
+
+@pytest.mark.parametrize(
+    ("model", "width", "height", "billed"),  # as vendors billed pictures of recorded calls
+    [
+        ("gpt-4.1-mini", 640, 480, 488),
+        ("gpt-4.1-mini", 300, 346, 179),
+        ("gpt-4.1-nano", 540, 360, 503),
+        ("o4-mini", 640, 480, 517),
+        ("gpt-5-mini", 597, 566, 413),
+        ("gpt-5.4-nano", 512, 512, 312),
+    ],
+)
+def test_images_by_patches(model: str, width: int, height: int, billed: int) -> None:
+    media = Part("media", "", media=Media("image", width, height))
+    with_it = counted(make([Message("user", (Part("text", "?"), media))], model=model))
+    assert with_it.user_tokens == counted(make([say("user", "?")], model=model)).user_tokens + billed
 
 
 def test_estimate_and_partial_are_marked() -> None:
@@ -289,6 +367,7 @@ def conversations(draw: st.DrawFn) -> list[Call]:
             say("assistant", "three"),
             Message("assistant", (Part("call", "{}", "f"),)),
             Message("assistant", (Part("call", "{}", "g"),)),
+            Message("assistant", (Part("call", "{}", "f"), Part("call", "{}", "g"))),
             Message("tool", (Part("result", "four"),)),
             Message("user", (Part("result", "five"), Part("text", "six"))),
             Message("user", (Part("media", "", "", Media("image", 9, 9)),)),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transforms.count.families import family
-from transforms.count.rules import compact, last_run, parallel, render_schema, render_tools
+from transforms.count.rules import compact, last_run, parallel, render_schema, render_tools, results
 from transforms.count.tokenizers import tokenizer
 
 
@@ -38,6 +38,22 @@ def test_types() -> None:
     assert rendered(("a", {"title": "A", "description": " one \n\n two "})) == "{\n// A\n//\n// one\n//\n// two\na?: any,\n}"
 
 
+def test_types_with_comments_of_their_own_begin_on_a_new_line() -> None:
+    author = {"title": "Author", "description": "Who.", "type": "object", "properties": {"name": {"type": "string"}}}
+    assert rendered(("a", {"$ref": "#/$defs/A"}), required=("a",), **{"$defs": {"A": author}}) == (
+        "{\na:\n// Author\n//\n// Who.\n{\nname?: string,\n},\n}"
+    )
+    assert rendered(("a", {"type": "array", "items": author}), required=("a",)) == (
+        "{\na: Array<\n// Author\n//\n// Who.\n{\nname?: string,\n}\n>,\n}"
+    )
+    assert rendered(("a", {"type": ["string", "null"], "description": "D"}), required=("a",)) == (
+        "{\n// D\na:\n | \n// D\nstring\n | \n// D\nnull,\n}"
+    )
+    assert rendered(("a", {"type": ["string", "null"]}), required=("a",), description="All") == "// All\n{\na: string | null,\n}"
+    tool = {"name": "t", "parameters": {"properties": {"a": {"type": ["string", "null"], "description": "D"}}, "required": ["a"]}}
+    assert "a: string | null,\n" in render_tools(orjson.dumps([tool]), responses=True).text
+
+
 def test_tools_of_other_vendors_and_shapes() -> None:
     wrapped = {"toolSpec": {"name": "t", "inputSchema": {"json": {"properties": {"a": {"type": "string"}}}}}}
     flat = {"name": "t", "input_schema": {"properties": {"a": {"type": "string"}}}}
@@ -49,7 +65,8 @@ def test_tools_of_other_vendors_and_shapes() -> None:
 
 
 def test_schema_leaves_out_keywords_but_not_properties_of_that_name() -> None:
-    schema = {"type": "object", "properties": {"required": {"type": "array", "maxItems": 3}}, "required": ["required"]}
+    inner = {"type": "array", "maxItems": 3, "default": False}
+    schema = {"type": "object", "properties": {"required": inner}, "required": ["required"], "additionalProperties": False}
     shape = render_schema(orjson.dumps({"name": "n", "description": "d", "strict": True, "schema": schema}))
     assert shape.name == "n"
     assert shape.text == ('# Response Formats\n\n## n\n\n// d\n{"type":"object","properties":{"required":{"type":"array"}}}')
@@ -61,6 +78,10 @@ def test_calls() -> None:
     assert parallel([("f", "{}"), ("g", '{"x": 1}')]) == (
         '{"tool_uses":[{"recipient_name":"functions.f","parameters":{}},{"recipient_name":"functions.g","parameters":{"x":1}}]}'
     )
+
+
+def test_results_of_several_calls_are_a_list() -> None:
+    assert results(["a\nb", 'say "é"']) == '["a\\nb", "say \\"é\\""]'
 
 
 def test_hostile_schemas_end() -> None:
@@ -142,7 +163,8 @@ def test_joining_costs_what_joining_to_the_end_costs(encoding: str, text: str) -
         ("gpt-4.1-2025-04-14", "gpt-4o", "o200k_base", True),
         ("gpt-4.5-preview", "gpt-4o", "o200k_base", True),
         ("chatgpt-4o-latest", "gpt-4o", "o200k_base", True),
-        ("o3-mini-2025-01-31", "o-series", "o200k_base", True),
+        ("o3-mini-2025-01-31", "o3-mini", "o200k_base", True),
+        ("o1-2024-12-17", "o-series", "o200k_base", True),
         ("o4-mini", "o4-mini", "o200k_base", True),
         ("gpt-5-2025-08-07", "gpt-5", "o200k_base", True),
         ("gpt-5.4-mini-2026-03-17", "gpt-5.4-mini", "o200k_base", True),

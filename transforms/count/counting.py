@@ -17,16 +17,18 @@ joins the tools to the system prompt, and vendors' hidden preambles. It is not s
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from schemas.call import Call, Content
 from transforms.count import rules
 from transforms.count.cache import Entry, Space, utf8
 from transforms.count.families import Family, family
-from transforms.count.messages import HISTORY, RESPONSES, RESULT, SYSTEM, USER, Counted, framed
+from transforms.count.messages import HISTORY, RESPONSES, RESULT, SYSTEM, USER, Counted, call_tokens, framed, name_tokens
 from transforms.count.prompt import count_prompt, message_of
 from transforms.count.tokenizers import tokenizer
 from transforms.recent import Budget
@@ -34,6 +36,7 @@ from transforms.recent import Budget
 _CHAT: Final = frozenset({"", "chat", "count_tokens"})
 _CHOICES: Final = frozenset({"", "auto", "none", "required", "any", "validated"})
 _MAX_SPACES: Final = 1024
+_DESCRIBED: Final = re.compile(rb'"description":"[^"]')
 
 
 @dataclass(frozen=True)
@@ -156,18 +159,20 @@ def _tools(call: Call, content: Content, counted: Sequence[Counted], kind: Famil
     responses = call.api == RESPONSES
     digests: list[bytes] = []
     if tools_json:
-        entry = space.young.get(tools_json) or _remember(tools_json, _tool_set, space)
+        entry = space.young.get(tools_json) or _remember(tools_json, partial(_tool_set, responses), space)
         tools = entry.tokens
         call.tools_count, call.tools_bytes = entry.items, entry.size
         digests.append(entry.digest)
         trail += (b"F", entry.digest)
         choice = content.tool_choice
-        if choice.lower() not in _CHOICES and not responses and utf8(choice) in tools_json:
+        if kind.choice_named and choice.lower() not in _CHOICES and utf8(choice) in tools_json:
             framing += 7 + space.text(choice).tokens
         if tools and call.api == "openai.chat":
             framing += kind.preamble
+        if tools and kind.hidden_reasoning and _DESCRIBED.search(tools_json) is None:
+            framing -= 1
     if schema_json:
-        entry = space.young.get((schema_json,)) or _remember((schema_json,), _schema, space)
+        entry = _shape(schema_json, space)
         schema = entry.tokens
         call.tools_bytes += entry.size
         digests.append(entry.digest)
@@ -187,8 +192,12 @@ def _tools(call: Call, content: Content, counted: Sequence[Counted], kind: Famil
     if tools and schema:
         framing += 1
     if responses:
-        framing += kind.responses_tools if tools else -3 if beside else -4
+        framing += kind.responses_tools if tools else -4 if kind.tools_apart and not beside else -3
     return framing
+
+
+def _shape(schema_json: bytes, space: Space) -> Entry:
+    return space.young.get((schema_json,)) or _remember((schema_json,), _schema, space)
 
 
 def _remember(key: bytes | tuple[bytes], make: Callable[[bytes, Space], Entry], space: Space) -> Entry:
@@ -206,10 +215,13 @@ def _output(call: Call, content: Content, kind: Family, space: Space, trail: lis
     text = called = framing = size = 0
     unseen = False
     digests: list[bytes] = []
+    wrapped: list[int] = []  # how many calls are written as one
     responses = call.api == RESPONSES
     chat = call.operation in _CHAT
     azure = call.provider.startswith("azure")
-    closes = kind.responses_close if responses else 0
+    text_close, call_close = kind.text_close, kind.call_close
+    if responses:
+        text_close, call_close = kind.responses_text_close, kind.responses_call_close
     for message in content.output:
         one = space.young.get(message) or message_of(message, kind, responses, space)
         trail.append(one.trail)
@@ -222,13 +234,19 @@ def _output(call: Call, content: Content, kind: Family, space: Space, trail: lis
         if one.called:
             called += one.calls
             if content.tool_choice == one.called[0]:  # the name was given, not written
-                called -= space.text(one.called[0]).tokens
+                called -= name_tokens(one.called[0], space)
             elif chat:
-                framing += kind.call_close + (3 if len(one.called) > 1 else 0) + azure + closes
+                wrapped.append(len(one.called))
         elif one.size and chat:
-            framing += kind.text_close + closes
+            framing += text_close
+            if content.schema_json and content.tools_json and kind.schema_named and not responses:
+                framing += 2 + _shape(content.schema_json, space).items  # the schema is named where an answer may be a call, too
             if call.stop_reason != "length" and not kind.hidden_reasoning:
                 framing += (1 if content.tools_json else 0) + azure
+    if responses and len(wrapped) > 1:  # items of their own, but written as one call around them all
+        written = [(part.name, part.text) for message in content.output for part in message.parts if part.kind == "call"]
+        called, wrapped = call_tokens(written, space, apart=False), [len(written)]
+    framing += sum(call_close + (3 if number > 1 else 0) + azure for number in wrapped)
     call.answer_call_tokens = kind.scaled(called)
     call.answer_tokens = kind.scaled(text) + call.answer_call_tokens
     call.answer_bytes = size
@@ -237,8 +255,8 @@ def _output(call: Call, content: Content, kind: Family, space: Space, trail: lis
     return unseen
 
 
-def _tool_set(tools_json: bytes, space: Space) -> Entry:
-    rendered = rules.render_tools(tools_json)
+def _tool_set(responses: bool, tools_json: bytes, space: Space) -> Entry:
+    rendered = rules.render_tools(tools_json, responses)
     tokens = max(0, space.once(rendered.text).tokens - rendered.discount) if rendered.text else 0
     return Entry(tokens, space.digest(tools_json), len(tools_json), rendered.tools)
 

@@ -23,7 +23,10 @@ class Tiles(NamedTuple):
 
 
 class Patches(NamedTuple):
-    """Images cost ``permille`` / 1000 tokens for each 32-pixel patch; larger ones are shrunk to ``budget`` patches."""
+    """Images cost ``permille`` / 1000 tokens for each 32-pixel patch; larger ones are shrunk to ``budget`` patches.
+
+    Published multipliers (1.62, 2.46, 1.72) are a little less than what recorded calls were billed.
+    """
 
     permille: int
     budget: int = 1536
@@ -49,10 +52,12 @@ class Family(NamedTuple):
     responses_trip: int = 1  # more for each turn of tool calls in the history, Responses API
     tools_apart: bool = False  # the tools are a message of their own even beside a system prompt
     schema_named: bool = True  # the response schema's name is repeated at each assistant turn
+    choice_named: bool = True  # the tool that is to be called is named in the prompt
     hidden_reasoning: bool = False  # billed output that no record shows
     text_close: int = 0  # closes an answer of text
     call_close: int = 7  # wraps an answer that is one tool call
-    responses_close: int = 1  # what closing an answer costs more on the Responses API
+    responses_text_close: int = 1  # the same on the Responses API
+    responses_call_close: int = 8
     images: Tiles | Patches | None = None
     permille: int = 1000
     offset: int = 0
@@ -65,21 +70,34 @@ class Family(NamedTuple):
 _GPT4: Final = Family("gpt-4", "cl100k_base", True, images=Tiles(85, 170))
 _GPT4O: Final = Family("gpt-4o", "o200k_base", True, images=Tiles(85, 170))
 _REASONING: Final = Family(
-    "", "o200k_base", True, reply=2, responses_trip=4, tools_apart=True, schema_named=False, hidden_reasoning=True
+    "",
+    "o200k_base",
+    True,
+    reply=2,
+    responses_trip=4,
+    tools_apart=True,
+    schema_named=False,
+    choice_named=False,
+    hidden_reasoning=True,
 )
-_O: Final = _REASONING._replace(name="o-series", round_trip=3, responses_tools=-3, images=Tiles(75, 150))
+_O: Final = _REASONING._replace(
+    name="o-series", preamble=1, round_trip=3, text_close=12, responses_tools=-3, images=Tiles(75, 150)
+)
 _GPT5: Final = _REASONING._replace(
     name="gpt-5",
     assistant=2,
-    preamble=81,
+    preamble=82,
     round_trip=6,
     responses_tools=0,
     text_close=9,
     call_close=16,
-    responses_close=-3,
+    responses_text_close=6,
+    responses_call_close=13,
     images=Tiles(70, 140),
 )
-_GPT54: Final = _GPT5._replace(name="gpt-5.4", responses_close=-5, images=Patches(1000, 2500))
+_GPT54: Final = _GPT5._replace(
+    name="gpt-5.4", responses_trip=7, text_close=3, responses_text_close=4, responses_call_close=11, images=Patches(1000, 2500)
+)
 _EMBEDDING: Final = Family("embedding", "cl100k_base", True)
 
 
@@ -91,14 +109,15 @@ _RULES: Final[tuple[tuple[str, Family], ...]] = (  # the first match wins
     (r"gpt-oss", _GPT4O._replace(name="gpt-oss", tokenizer="o200k_harmony", images=None, offset=60)),
     (r"text-embedding-(3|ada)|^ada-002", _EMBEDDING),
     (r"gpt-?4o-mini", _GPT4O._replace(name="gpt-4o-mini", images=Tiles(2833, 5667))),
-    (r"gpt-4\.1-mini", _GPT4O._replace(name="gpt-4.1-mini", images=Patches(1620))),
-    (r"gpt-4\.1-nano", _GPT4O._replace(name="gpt-4.1-nano", images=Patches(2460))),
+    (r"gpt-4\.1-mini", _GPT4O._replace(name="gpt-4.1-mini", images=Patches(1627))),
+    (r"gpt-4\.1-nano", _GPT4O._replace(name="gpt-4.1-nano", images=Patches(2466))),
     (r"gpt-?4o|chatgpt-4o|gpt-4\.[15]|gpt-audio|gpt-realtime|computer-use", _GPT4O),
-    (r"o4-mini", _O._replace(name="o4-mini", images=Patches(1720))),
+    (r"o4-mini", _O._replace(name="o4-mini", images=Patches(1723))),
+    (r"(^|-)o3-mini", _O._replace(name="o3-mini", round_trip=0)),
     (r"(^|-)o\d+(-|$)|codex-mini", _O),
-    (r"gpt-5\.[4-9]-mini", _GPT54._replace(name="gpt-5.4-mini", preamble=82, images=Patches(1620))),
-    (r"gpt-5\.[4-9]-nano", _GPT54._replace(name="gpt-5.4-nano", preamble=82, images=Patches(2460))),
-    (r"gpt-5(\.\d+)?-mini", _GPT5._replace(name="gpt-5-mini", images=Patches(1620))),
+    (r"gpt-5\.[4-9]-mini", _GPT54._replace(name="gpt-5.4-mini", images=Patches(1620))),
+    (r"gpt-5\.[4-9]-nano", _GPT54._replace(name="gpt-5.4-nano", images=Patches(1219))),
+    (r"gpt-5(\.\d+)?-mini", _GPT5._replace(name="gpt-5-mini", images=Patches(1207))),
     (r"gpt-5(\.\d+)?-nano", _GPT5._replace(name="gpt-5-nano", images=Patches(2460))),
     (r"gpt-5\.[4-9]", _GPT54),
     (r"gpt-[5-9]|codex", _GPT5),
@@ -150,13 +169,18 @@ def image_tokens(rule: Tiles | Patches | None, media: Media) -> int | None:
     if media.width <= 0 or media.height <= 0:
         return None
     if isinstance(rule, Patches):
-        return _patches(media.width, media.height, rule.budget) * rule.permille // 1000
+        return (_patches(media.width, media.height, rule.budget) * rule.permille + 500) // 1000
     width, height = float(media.width), float(media.height)
     if (fit := 2048 / max(width, height)) < 1:
         width, height = width * fit, height * fit
     if (fit := 768 / min(width, height)) < 1:
         width, height = width * fit, height * fit
     return rule.base + rule.tile * math.ceil(round(width, 6) / 512) * math.ceil(round(height, 6) / 512)
+
+
+def least_image(rule: Tiles | Patches | None, media: Media) -> int:
+    """What an image costs at least that nothing is known of; 0 where there is no least."""
+    return rule.base + rule.tile if isinstance(rule, Tiles) and media.kind == "image" else 0
 
 
 def _patches(width: int, height: int, budget: int) -> int:

@@ -9,12 +9,15 @@ from typing import Final, NamedTuple
 from schemas.call import Media, Message, Part
 from transforms.count import rules
 from transforms.count.cache import Space, utf8
-from transforms.count.families import Family, image_tokens
+from transforms.count.families import Family, image_tokens, least_image
 
 SYSTEM: Final = 0
 HISTORY: Final = 1
 RESULT: Final = 2
 USER: Final = 3
+
+SEVERAL_RESULTS: Final = 13
+"""Framing of the results of several calls of one turn, which are one message."""
 
 RESPONSES: Final = "openai.responses"
 
@@ -69,8 +72,10 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
             media += 1
             said = True
             tokens = image_tokens(kind.images, part.media) if part.media is not None else None
-            unseen |= tokens is None
-            text += tokens or 0
+            if tokens is None:
+                unseen = True
+                tokens = least_image(kind.images, part.media) if part.media is not None else 0
+            text += tokens
             trail += (b"I", framed(utf8(part.name)), _media_bytes(part.media))
             continue
         entry = space.once(part.text)
@@ -123,8 +128,13 @@ def _head(role: str, name: str, parts: int) -> bytes:
 def call_tokens(calls: Sequence[tuple[str, str]], space: Space, apart: bool) -> int:
     """Tokens of tool calls as written: name and compact arguments; several as one wrapper call unless ``apart``."""
     if len(calls) == 1 or apart:
-        return sum(space.text(name).tokens + space.once(rules.compact(text)).tokens for name, text in calls)
+        return sum(name_tokens(name, space) + space.once(rules.compact(text)).tokens for name, text in calls)
     return space.once(rules.parallel(calls)).tokens
+
+
+def name_tokens(name: str, space: Space) -> int:
+    """Tokens of a tool's name where it is called: it stands behind ``functions.``, and joins with its dot."""
+    return space.text(f"functions.{name}").tokens - 1
 
 
 def framed(data: bytes) -> bytes:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from schemas.call import Message
+from transforms.count import rules
 from transforms.count.cache import LONG_TEXT, Space
 from transforms.count.families import Family
-from transforms.count.messages import HISTORY, RESULT, USER, Counted, count_message, spoken
+from transforms.count.messages import HISTORY, RESULT, SEVERAL_RESULTS, USER, Counted, count_message, spoken
 
 SHORTEST: Final = 4
 """Prompts of fewer messages are not remembered as a whole: each message is."""
@@ -21,11 +22,14 @@ class Prompt:
 
     ``turn``: first and last index of the last user turn, (0, -1) where there is none; earlier ones are history.
     ``trip``: framing of a turn of tool calls. ``trail``: what the content hash covers of the messages. ``held``:
-    bytes it keeps alive, roughly.
+    bytes it keeps alive, roughly. ``together``: results of several calls of one turn are read as one; ``answers`` are those of
+    the last turn so far, ``answered`` their tokens.
     """
 
     __slots__ = (
         "after_calls",
+        "answered",
+        "answers",
         "counted",
         "digests",
         "framing",
@@ -35,6 +39,7 @@ class Prompt:
         "number",
         "open_calls",
         "sizes",
+        "together",
         "tokens",
         "trail",
         "trip",
@@ -42,7 +47,7 @@ class Prompt:
         "unseen",
     )
 
-    def __init__(self, messages: list[Message], counted: list[Counted], trip: int, held: int) -> None:
+    def __init__(self, messages: list[Message], counted: list[Counted], trip: int, held: int, together: bool) -> None:
         self.messages = messages
         self.counted = counted
         self.trip = trip
@@ -56,6 +61,9 @@ class Prompt:
         self.framing = self.media = 0
         self.unseen = self.after_calls = False
         self.open_calls: list[str] = []
+        self.together = together
+        self.answers: list[str] | None = None
+        self.answered = 0
 
     def followed(self, messages: list[Message], more: list[Counted], held: int) -> Prompt:
         """The figures of ``messages``, which begin as this prompt does and go on with what was counted as ``more``."""
@@ -73,6 +81,8 @@ class Prompt:
         longer.framing, longer.media = self.framing, self.media
         longer.unseen, longer.after_calls = self.unseen, self.after_calls
         longer.open_calls = self.open_calls.copy()
+        longer.together, longer.answered = self.together, self.answered
+        longer.answers = None if self.answers is None else self.answers.copy()
         return longer
 
     def add(self, start: int, space: Space, responses: bool) -> None:
@@ -90,6 +100,9 @@ class Prompt:
                 number[RESULT] += 1
             if side == USER and not first <= index <= last:
                 side = HISTORY
+            if side == RESULT and self.answers is not None:
+                around, unnamed = 0 if self.answers else SEVERAL_RESULTS, False
+                text = self._answer(index, space)
             tokens[side] += text
             sizes[side] += size
             number[side] += 1
@@ -104,6 +117,8 @@ class Prompt:
                 else:
                     framing += self.trip
                     open_calls = list(called)
+                self.answers = [] if self.together and len(called) > 1 else None
+                self.answered = 0
             elif unnamed or side == RESULT:  # it answers the next call of the last turn of calls
                 told = open_calls.pop(0) if open_calls else ""
                 if unnamed and told:
@@ -115,12 +130,19 @@ class Prompt:
                 self.unseen = True
         self.framing, self.open_calls, self.after_calls = framing, open_calls, after_calls
 
+    def _answer(self, index: int, space: Space) -> int:
+        """Take the message at ``index`` as one more result of several calls of a turn; the tokens that it adds."""
+        assert self.answers is not None
+        self.answers.append("".join([part.text for part in self.messages[index].parts]))
+        before, self.answered = self.answered, space.once(rules.results(self.answers)).tokens
+        return self.answered - before
+
 
 def count_prompt(messages: list[Message], kind: Family, responses: bool, trip: int, space: Space) -> Prompt:
     """Count every message of a prompt, going on from a prompt seen before where this one begins with it."""
-    length = len(messages)
+    length, together = len(messages), kind.exact and not responses
     if length < SHORTEST:
-        prompt = Prompt(messages, _count(messages, kind, responses, space), trip, 0)
+        prompt = Prompt(messages, _count(messages, kind, responses, space), trip, 0, together)
         prompt.add(0, space, responses)
         return prompt
     key = (messages[0], messages[1], trip)
@@ -133,11 +155,11 @@ def count_prompt(messages: list[Message], kind: Family, responses: bool, trip: i
     held = sum([400 + 3 * spoken(message.parts) for message in new])
     if start and known is not None:
         if any(one.side == USER for one in more):
-            prompt, start = Prompt(messages, known.counted + more, trip, known.held + held), 0
+            prompt, start = Prompt(messages, known.counted + more, trip, known.held + held, together), 0
         else:
             prompt = known.followed(messages, more, held)
     else:
-        prompt = Prompt(messages, more, trip, held)
+        prompt = Prompt(messages, more, trip, held, together)
     prompt.add(start, space, responses)
     if prompt.held <= MAX_HELD:
         space.put(key, prompt, prompt.held, prompt.held - (known.held if known is not None else 0))

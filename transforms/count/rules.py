@@ -6,6 +6,7 @@ is measured in ``tests/count/test_exactness.py`` and told in ``docs/counting.md`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -28,7 +29,7 @@ class Rendered(NamedTuple):
     tools: int
 
 
-def render_tools(tools_json: bytes) -> Rendered:
+def render_tools(tools_json: bytes, responses: bool = False) -> Rendered:
     """The tool list of a chat or Responses request as TypeScript declarations.
 
     Hosted tools (web search …) have no declaration of their own and are left out. A list that cannot be read is
@@ -58,8 +59,8 @@ def render_tools(tools_json: bytes) -> Rendered:
         first = next(iter(properties.values()))
         if isinstance(first, dict) and not first.get("description") and not first.get("title"):
             discount += 1
-        body = _properties(schema, _Scope(schema), 0)
-        blocks.append(f"{comment}type {name} = (_: {_comment(schema.get('title'))}{{\n{body}}}) => any;\n\n")
+        body = _properties(schema, _Scope(schema, responses), 0)
+        blocks.append(f"{comment}type {name} = (_: {_comments(schema)}{{\n{body}}}) => any;\n\n")
     if not blocks:
         return Rendered("", 0, len(tools))
     text = f"# Tools\n\n## functions\n\nnamespace functions {{\n\n{''.join(blocks)}}} // namespace functions"
@@ -78,9 +79,10 @@ def _function(tool: Any) -> dict[str, Any] | None:
 class _Scope:
     """The definitions references point to, and how many more types may be rendered."""
 
-    __slots__ = ("definitions", "left")
+    __slots__ = ("definitions", "left", "responses")
 
-    def __init__(self, schema: dict[str, Any]) -> None:
+    def __init__(self, schema: dict[str, Any], responses: bool) -> None:
+        self.responses = responses
         found = schema.get("$defs") or schema.get("definitions")
         self.definitions: dict[str, Any] = found if isinstance(found, dict) else {}
         self.left = MAX_TYPES
@@ -102,13 +104,30 @@ def _properties(schema: dict[str, Any], scope: _Scope, depth: int) -> str:
     lines: list[str] = []
     for name, value in schema["properties"].items():
         inner = value if isinstance(value, dict) else {}
-        title, description = _comment(inner.get("title")), _comment(inner.get("description"))
         default = f" // default: {_literal(inner['default'])}" if "default" in inner else ""
-        lines.append(
-            f"{title}{'//' + chr(10) if title and description else ''}{description}"
-            f"{name}{'' if name in needed else '?'}: {_type(inner, scope, depth)},{default}\n"
-        )
+        kind = _type(inner, scope, depth)
+        space = "" if kind.startswith("\n") else " "
+        lines.append(f"{_comments(inner)}{name}{'' if name in needed else '?'}:{space}{kind},{default}\n")
     return "".join(lines)
+
+
+def _comments(schema: dict[str, Any]) -> str:
+    title, description = _comment(schema.get("title")), _comment(schema.get("description"))
+    return f"{title}//\n{description}" if title and description else title or description
+
+
+def _commented(schema: Any, scope: _Scope, depth: int) -> str:
+    """A type that no property stands before: its comments are on lines of their own."""
+    kind = _type(schema, scope, depth)
+    comments = _comments(schema) if isinstance(schema, dict) else ""
+    return f"\n{comments}{kind}" if comments else kind
+
+
+def _union(choices: Sequence[Any], scope: _Scope, depth: int) -> str:
+    kinds = [_commented(choice, scope, depth) for choice in choices]
+    if any(kind.startswith("\n") for kind in kinds):
+        return "".join(f"\n | {kind}" for kind in kinds)
+    return " | ".join(kinds)
 
 
 def _type(schema: Any, scope: _Scope, depth: int) -> str:
@@ -116,19 +135,22 @@ def _type(schema: Any, scope: _Scope, depth: int) -> str:
     if not isinstance(schema, dict) or depth > MAX_DEPTH or scope.left < 0:
         return "any"
     if isinstance(reference := schema.get("$ref"), str):
-        return _type(scope.definitions.get(reference.rsplit("/", 1)[-1]), scope, depth + 6)
+        return _commented(scope.definitions.get(reference.rsplit("/", 1)[-1]), scope, depth + 6)
     if isinstance(values := schema.get("enum"), list):
         return " | ".join(map(_literal, values))
     if "const" in schema:
         return _literal(schema["const"])
     for union in ("anyOf", "oneOf"):
         if isinstance(choices := schema.get(union), list):
-            return " | ".join(_type(choice, scope, depth + 1) for choice in choices)
+            return _union(choices, scope, depth + 1)
     kind = schema.get("type")
     if isinstance(kind, list):
-        return " | ".join(_type({**schema, "type": one}, scope, depth + 1) for one in kind)
+        if scope.responses:
+            return " | ".join([_type({**schema, "type": one}, scope, depth + 1) for one in kind])
+        return _union([{**schema, "type": one} for one in kind], scope, depth + 1)
     if kind == "array":
-        return f"{_type(schema['items'], scope, depth + 1)}[]" if schema.get("items") else "any[]"
+        items = _commented(schema["items"], scope, depth + 1) if schema.get("items") else "any"
+        return f"Array<{items}\n>" if items.startswith("\n") else f"{items}[]"
     if kind == "object" or "properties" in schema:
         if not isinstance(schema.get("properties"), dict) or not schema["properties"]:
             return "object"
@@ -154,12 +176,12 @@ def render_schema(schema_json: bytes) -> Shape:
         return Shape(schema_json.decode("utf-8", "replace"), "")
     name = str(given.get("name") or "")
     body = given["schema"] if isinstance(given.get("schema"), dict) else given
-    text = orjson.dumps(_slim(body, 0)).decode()
-    return Shape(f"# Response Formats\n\n## {name}\n\n{_comment(given.get('description'))}{text}", name)
+    slim = _slim(body, 0)
+    return Shape(f"# Response Formats\n\n## {name}\n\n{_comment(given.get('description'))}{orjson.dumps(slim).decode()}", name)
 
 
 def _slim(schema: Any, depth: int) -> Any:
-    """A schema without the keywords the prompt leaves out; the names of properties are not keywords."""
+    """A schema without the keywords the prompt leaves out, and those that are false; the names of properties are not keywords."""
     if depth > MAX_DEPTH:
         return schema
     if isinstance(schema, list):
@@ -170,7 +192,7 @@ def _slim(schema: Any, depth: int) -> Any:
     for key, value in schema.items():
         if key == "properties" and isinstance(value, dict):
             slim[key] = {name: _slim(inner, depth + 1) for name, inner in value.items()}
-        elif key not in SCHEMA_DROPS:
+        elif key not in SCHEMA_DROPS and value is not False:
             slim[key] = _slim(value, depth + 1)
     return slim
 
@@ -187,6 +209,11 @@ def parallel(calls: Sequence[tuple[str, str]]) -> str:
     """Several tool calls (name, JSON arguments) of one turn as the single wrapper call the model reads or writes."""
     uses = ",".join(f'{{"recipient_name":"functions.{name}","parameters":{compact(text)}}}' for name, text in calls)
     return f'{{"tool_uses":[{uses}]}}'
+
+
+def results(texts: Sequence[str]) -> str:
+    """The results of several tool calls of one turn as the single message that the model reads: a list of their texts."""
+    return json.dumps(texts, ensure_ascii=False)
 
 
 def last_run(text: str) -> str:
