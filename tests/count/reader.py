@@ -202,9 +202,13 @@ def _responses(request: dict[str, Any], chunks: list[Any], call: Call, content: 
             content.prompt.append(Message("tool", tuple(p._replace(name=name) for p in parts)))
         else:
             content.complete = False
-    if request.get("previous_response_id") or request.get("conversation") or request.get("prompt"):
+    if any(request.get(key) for key in ("previous_response_id", "conversation", "prompt", "context_management")):
+        content.complete = False
+    if (request.get("reasoning") or {}).get("mode") == "pro":
         content.complete = False
     content.tools_json = _compact(request.get("tools"))
+    if any(tool.get("type") not in ("function", "custom") for tool in request.get("tools") or ()):
+        content.complete = False
     shape = (request.get("text") or {}).get("format") or {}
     content.schema_json = _compact(shape) if shape.get("type") == "json_schema" else b""
     content.tool_choice = _choice(request.get("tool_choice"))

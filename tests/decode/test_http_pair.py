@@ -346,7 +346,12 @@ def test_an_aborted_responses_stream_keeps_what_was_said() -> None:
 
 @pytest.mark.parametrize(
     "request_",
-    [{"previous_response_id": "resp_0"}, {"conversation": "conv_1"}, {"tools": [{"type": "web_search"}]}],
+    [
+        {"previous_response_id": "resp_0"},
+        {"conversation": "conv_1"},
+        {"tools": [{"type": "web_search"}]},
+        {"reasoning": {"effort": "low", "mode": "pro"}},
+    ],
 )
 def test_what_the_vendor_holds_makes_content_incomplete(request_: Json) -> None:
     assert content(decode(responses_pair(responses()))).complete is False  # it searched the web

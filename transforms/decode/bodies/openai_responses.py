@@ -88,6 +88,9 @@ def ask(call: Call, x: Exchange) -> None:
     for each in _SERVER_STATE:
         if get(each):
             content.complete = False
+    reasoning = get("reasoning")
+    if reasoning and mapping(reasoning).get("mode") == "pro":  # several passes, each over more than was asked
+        content.complete = False
 
 
 def read_item(item: Any, content: Content, into: list[Message]) -> None:
