@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final
 
 import apache_beam as beam
+import grpc
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
@@ -45,7 +46,7 @@ def stream(job: Job, stop: Callable[[], bool], say: Callable[[str], None]) -> Co
     written without recomputing its minutes is made good first.
 
     Raises:
-        sources.files.SourceError: the job failed.
+        sources.files.SourceError: the job failed, or its runner does not answer.
         sinks.clickhouse.StoreError: the store refuses, is full or unreachable.
     """
     began = time.monotonic()
@@ -57,23 +58,38 @@ def stream(job: Job, stop: Callable[[], bool], say: Callable[[str], None]) -> Co
             say(f"{joined:,} calls joined that an earlier job had left in parts")
         if mended := repair(store):
             say(f"{mended:,} minutes recomputed that an earlier job had left")
-        with ctrl_c_kept():
-            result = streaming(job).run()
-        if not getattr(result, "has_job", True):
-            say(f"{job.named}: described for {job.runner}; who launches the template submits it")
-            row.ended("submitted", began)
-            return row.counts(retention=tuple(changed))
-        say(f"{job.named}: submitted to {job.runner}; Ctrl-C cancels the job")
-        while not PipelineState.is_terminal(result.state):
-            if stop():
-                result.cancel()
-                break
-            _look(changes, say)
-            time.sleep(_ASK_S)
-        if result.state == PipelineState.FAILED:
-            raise SourceError(f"{job.named}: the job failed; its runner says why")
+        with runner_answers(job):
+            with ctrl_c_kept():
+                result = streaming(job).run()
+            if not getattr(result, "has_job", True):
+                say(f"{job.named}: described for {job.runner}; who launches the template submits it")
+                row.ended("submitted", began)
+                return row.counts(retention=tuple(changed))
+            say(f"{job.named}: submitted to {job.runner}; Ctrl-C cancels the job")
+            while not PipelineState.is_terminal(result.state):
+                if stop():
+                    result.cancel()
+                    break
+                _look(changes, say)
+                time.sleep(_ASK_S)
+            if result.state == PipelineState.FAILED:
+                raise SourceError(f"{job.named}: the job failed; its runner says why")
         row.ended("stopped", began)
     return row.counts(retention=tuple(changed))
+
+
+@contextmanager
+def runner_answers(job: Job) -> Iterator[None]:
+    """Say in one line that the runner's job server has gone or refuses; the job may run all the same.
+
+    Raises:
+        sources.files.SourceError: it does.
+    """
+    try:
+        yield
+    except grpc.RpcError as error:
+        said = f"{error.code().name}: {error.details()}" if isinstance(error, grpc.Call) else str(error)
+        raise SourceError(f"{job.named}: the job server of {job.runner} does not answer ({said}); the job may run on") from None
 
 
 @contextmanager

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from apache_beam import ParDo, coders
 from apache_beam.internal.cloudpickle import cloudpickle
 from apache_beam.pipeline import Pipeline, PipelineVisitor
 
 from pipelines.job import Job
-from pipelines.stream import streaming
+from pipelines.stream import runner_answers, streaming
 from sinks.clickhouse import PASSWORD_VARIABLE, StoreAddress, StoreSettings
 from sources import kafka
+from sources.files import SourceError
 from sources.kafka import KafkaSettings
 
 KNOWN = Path(__file__).with_name("streaming_steps.txt")
@@ -60,3 +62,14 @@ def test_what_runners_get_holds_no_password(monkeypatch: pytest.MonkeyPatch) -> 
     assert any(b"writer" in one for one in functions)
     assert any(b"broker:9092" in one for one in functions)
     assert not any(b"planted-secret" in one for one in functions)
+
+
+def test_a_job_server_that_has_gone_is_one_line() -> None:
+    store = StoreSettings(StoreAddress.parse("http://writer@store:8123"))
+    job = Job((), store, source=KafkaSettings(("broker:9092",), ("calls",)), runner="PortableRunner")
+    with grpc.insecure_channel("127.0.0.1:1") as channel, pytest.raises(SourceError) as raised, runner_answers(job):
+        channel.unary_unary("/nobody/There")(b"", timeout=20)
+    said = str(raised.value)
+    assert said.startswith("kafka://broker:9092/calls: the job server of PortableRunner does not answer (UNAVAILABLE: ")
+    assert said.endswith("; the job may run on")
+    assert "\n" not in said
