@@ -108,6 +108,7 @@ def _estimate(name: str, permille: int, offset: int) -> Family:
 _RULES: Final[tuple[tuple[str, Family], ...]] = (  # the first match wins
     (r"gpt-oss", _GPT4O._replace(name="gpt-oss", tokenizer="o200k_harmony", images=None, offset=60)),
     (r"text-embedding-(3|ada)|^ada-002", _EMBEDDING),
+    (r"gpt-4o(-mini)?-search", _GPT4O._replace(name="gpt-4o-search", message=0, reply=0)),  # texts alone are reported
     (r"gpt-?4o-mini", _GPT4O._replace(name="gpt-4o-mini", images=Tiles(2833, 5667))),
     (r"gpt-4\.1-mini", _GPT4O._replace(name="gpt-4.1-mini", images=Patches(1627))),
     (r"gpt-4\.1-nano", _GPT4O._replace(name="gpt-4.1-nano", images=Patches(2466))),
@@ -121,6 +122,8 @@ _RULES: Final[tuple[tuple[str, Family], ...]] = (  # the first match wins
     (r"gpt-5(\.\d+)?-nano", _GPT5._replace(name="gpt-5-nano", images=Patches(2460))),
     (r"gpt-5\.[4-9]", _GPT54),
     (r"gpt-[5-9]|codex", _GPT5),
+    (r"gpt-3\.?5-turbo-0301", _GPT4._replace(name="gpt-3.5-0301", message=5)),  # the cookbook's own exception
+    (r"gpt-4(-0613)?$", _GPT4._replace(name="gpt-4-0613", call_close=8)),
     (r"gpt-3\.?5|gpt-4(-|$)|davinci|babbage-002", _GPT4),
 )
 _COMPILED: Final = tuple((re.compile(pattern), family) for pattern, family in _RULES)
