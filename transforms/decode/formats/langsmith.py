@@ -37,7 +37,7 @@ _ROLES: Final = {"human": "user", "humanmessagechunk": "user", "ai": "assistant"
 
 
 def detect(record: dict[str, Any]) -> bool:
-    return record["run_type"].__class__ is str and ("trace_id" in record or "dotted_order" in record or "session_id" in record)
+    return record.get("run_type").__class__ is str and not {"trace_id", "dotted_order", "session_id"}.isdisjoint(record)
 
 
 def decode(record: dict[str, Any]) -> list[Call]:
