@@ -331,7 +331,7 @@ def _listens(port: int) -> bool:
 
 
 def workers_of(pool: int | None) -> list[int]:
-    """Processes that a worker pool has started and that run; none where the pool does not run.
+    """Processes that a worker pool has started and that run, the newest last; none where the pool does not run.
 
     A pool looks after those that have ended only when it starts another: until then they are there, and defunct.
     """
@@ -339,7 +339,7 @@ def workers_of(pool: int | None) -> list[int]:
         return []
     said = subprocess.run(["ps", "-ax", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=False).stdout
     rows = (line.split() for line in said.splitlines())
-    return [int(pid) for pid, parent, state in rows if int(parent) == pool and not state.startswith("Z")]
+    return sorted(int(pid) for pid, parent, state in rows if int(parent) == pool and not state.startswith("Z"))
 
 
 def running(folder: Path) -> dict[str, Any] | None:
