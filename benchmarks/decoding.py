@@ -27,7 +27,7 @@ def decoding(lines: Sequence[bytes]) -> Iterator[Figure]:
     items = 0
     for batch in batches:
         found = decode_batch(batch, _SETTINGS)
-        places = {each.position for each in (*found.calls, *found.dead, *found.ignored)}
+        places = {each.position for each in (*found.calls, *found.dead, *found.ignored, *found.parts)}
         assert places == set(batch.positions), "a record has no outcome"
         assert not any(dead.reason == "decoder_error" for dead in found.dead)
         items += len(found.calls)
