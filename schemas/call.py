@@ -184,6 +184,8 @@ class Call:
     # counted, beside what was reported
     counted_input: int | None = None
     counted_output: int | None = None
+    counted_input_error: int | None = None  # half-width of the band that holds nine of ten true counts; 0: exact
+    counted_output_error: int | None = None
     counted_with: str = ""  # name of the tokenizer
     count_quality: str = ""  # exact_tokenizer | estimate | partial; "" where nothing was counted
     system_messages: int = 0

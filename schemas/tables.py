@@ -129,6 +129,13 @@ def _recorded(name: str) -> Column:
     return Column(f"recorded_{name}", _LC, pa.string(), f"The {name} as the record says, before any rule.", name)
 
 
+_BAND: Final = "Half-width in tokens of the band that holds nine of ten true values around"
+_ERROR: Final = (
+    "Half-width in dollars of the band that holds nine of ten true costs around cost:"
+    " 0 where usage was reported, NULL where unknown."
+)
+
+
 def _money(name: str, doc: str) -> Column:
     return Column(name, f"Nullable({_CALL_MONEY})", MONEY, doc)
 
@@ -327,6 +334,8 @@ CALLS: Final = Table(
         ),
         _maybe_int("counted_input", "Prompt tokens counted from the text."),
         _maybe_int("counted_output", "Output tokens counted from the text."),
+        _maybe_int("counted_input_error", f"{_BAND} counted_input; 0 where the count is exact."),
+        _maybe_int("counted_output_error", f"{_BAND} counted_output; 0 where the count is exact."),
         _label("counted_with", "Tokenizer."),
         _label("count_quality", "exact_tokenizer, estimate or partial; empty where nothing was counted."),
         *_role_columns(),
@@ -337,11 +346,29 @@ CALLS: Final = Table(
         _count("media_parts", "Images, clips and files in the prompt."),
         _money("cost", "What the call cost in dollars; NULL where unpriced, never 0 for unknown."),
         *(_money(name, doc) for name, doc in COSTS),
+        Column(
+            "list_cost",
+            f"Nullable({_CALL_MONEY})",
+            MONEY,
+            "What it would cost at list prices; as cost where no contract is.",
+            default="cost",
+        ),
+        Column(
+            "cost_error",
+            f"Nullable({_CALL_MONEY})",
+            MONEY,
+            _ERROR,
+            default="if(cost_source = 'counted', NULL, cost - cost)",
+        ),
         _money("reported_cost", "What the vendor or gateway says it cost."),
         _label("reported_cost_by", "Who said so: vendor or gateway."),
         DIMENSIONS[9],
         _label("price_reason", "Why there is no price, or why the price is 0."),
-        _label("cost_source", "vendor_reported, usage, counted or stated."),
+        _label(
+            "cost_source",
+            "vendor_reported, usage (reported tokens), counted (exactly), estimated (counted with an error) or stated.",
+        ),
+        _label("contract", "Contract that the price comes from; empty: list price."),
         _label("rate_id", "Entry of the price book."),
         _label("book_version", "Version of the price book."),
         DIMENSIONS[10],
@@ -464,11 +491,30 @@ MEASURES: Final = (
 )
 """Integer sums of minutes, hours and days: column, expression over ``calls``, meaning."""
 
+def _summed(name: str, doc: str) -> tuple[str, str, str]:
+    # sum() of a Decimal(18, 12) is a Decimal(38, 12): exact far beyond what an int64 holds.
+    return name, f"sum(ifNull({name}, 0))", doc
+
+
+def _by_source(source: str, doc: str) -> tuple[str, str, str]:
+    return f"cost_{source}", f"sumIf(ifNull(cost, 0), cost_source = '{source}')", doc
+
+
 MONEY_MEASURES: Final = (
-    ("cost", "Dollars of priced calls; unpriced ones add nothing and are rows of their own."),
-    *COSTS,
-    ("reported_cost", "Dollars that vendors or gateways reported."),
+    _summed("cost", "Dollars of priced calls; unpriced ones add nothing and are rows of their own."),
+    *(_summed(name, doc) for name, doc in COSTS),
+    _summed("list_cost", "Dollars of priced calls at list prices."),
+    _summed("cost_error", "Error bars of the calls, added up: errors of one kind point the same way, they do not cancel out."),
+    _by_source("vendor_reported", "Of cost: dollars that the vendor itself stated."),
+    _by_source("counted", "Of cost: dollars of tokens counted exactly, where no usage was reported."),
+    _by_source("estimated", "Of cost: dollars of tokens counted with an error. What is left was computed from reported usage."),
+    _summed("reported_cost", "Dollars that vendors or gateways reported."),
 )
+"""Sums of money of minutes, hours and days: column, expression over ``calls``, meaning."""
+
+
+_OLD_ROLLUPS: Final = {"list_cost": "cost", "cost_counted": "if(price_status = 'estimated', cost, 0)"}
+"""What rows say that were written before there was such a column."""
 
 
 def _rollup(name: str, time: str, doc: str) -> Table:
@@ -482,7 +528,7 @@ def _rollup(name: str, time: str, doc: str) -> Table:
             *DIMENSIONS[1:],
             Column("calls", "Int64", None, "Number of calls."),
             *(Column(measure, "Int64", None, doc) for measure, _, doc in MEASURES),
-            *(Column(measure, _SUM_MONEY, None, doc) for measure, doc in MONEY_MEASURES),
+            *(Column(name, _SUM_MONEY, None, doc, _OLD_ROLLUPS.get(name, "")) for name, _, doc in MONEY_MEASURES),
             Column("duration_ms", "Float64", None, "Sum of known durations; not part of any proof."),
             Column("version", "UInt64", None, "Server's clock at the recompute, microseconds; the latest stands."),
         ),

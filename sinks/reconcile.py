@@ -266,7 +266,7 @@ def _parts_sum_up(store: Store) -> Check:
 
 _KEYS: Final = ", ".join(c.name for c in DIMENSIONS)
 _INTEGERS: Final = ("calls", *(name for name, _, _ in MEASURES))
-_SUMS: Final = (*_INTEGERS, *(name for name, _ in MONEY_MEASURES))
+_SUMS: Final = (*_INTEGERS, *(name for name, _, _ in MONEY_MEASURES))
 
 
 def _within(span: Span | None, floor: int, time: str, seconds: int) -> str:
@@ -281,7 +281,7 @@ def _within(span: Span | None, floor: int, time: str, seconds: int) -> str:
 def _minutes_gap(store: Store, span: Span | None = None) -> str:
     expressions = {"calls": "toInt64(count())"}
     expressions |= {name: f"toInt64({expression})" for name, expression, _ in MEASURES}
-    expressions |= {name: f"sum(ifNull({name}, 0))" for name, _ in MONEY_MEASURES}
+    expressions |= {name: expression for name, expression, _ in MONEY_MEASURES}
     truth = ", ".join(f"{expressions[name]} AS {name}_" for name in _SUMS)
     derived = ", ".join(f"-sum({name}) AS {name}_" for name in _SUMS)
     where = _within(span, closed_before(floors(store), "calls", "minutes"), "minute", 60)

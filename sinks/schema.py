@@ -7,8 +7,9 @@ from typing import Final
 
 from schemas.tables import MARKS, PARTS, RETENTION, TABLES, TERMS
 from sinks.clickhouse import Store, StoreError
+from sinks.recompute import recompute
 
-VERSION: Final = 5
+VERSION: Final = 6
 """Version of the tables in ``schemas.tables``. A change there needs a step in ``STEPS`` and a higher version."""
 
 _RECORDED: Final = ("team", "app", "feature", "environment", "cost_center")
@@ -89,7 +90,50 @@ def _parts() -> tuple[str, ...]:
     )
 
 
-STEPS: Final[dict[int, tuple[str, ...]]] = {2: _ownership(), 3: _retention(), 4: _terms(), 5: _parts()}
+def _sureness() -> tuple[str, ...]:
+    """Version 6: how sure counts and dollars are, and list prices beside those of contracts."""
+    calls = "`{database}`.`calls`"
+    band = "Half-width in tokens of the band that holds nine of ten true values around"
+    error = "Half-width in dollars of the band that holds nine of ten true costs around cost: 0 where usage was reported,"
+    money = "Nullable(Decimal(18, 12))"
+    counted, text = "Nullable(Int64)", "LowCardinality(String)"
+    listed = "What it would cost at list prices; as cost where no contract is."
+    statements = [
+        _add("counted_input_error", counted, "counted_output", f"{band} counted_input; 0 where the count is exact."),
+        _add("counted_output_error", counted, "counted_input_error", f"{band} counted_output; 0 where the count is exact."),
+        _add("list_cost", money, "cost_other", listed, "cost"),
+        _add("cost_error", money, "list_cost", f"{error} NULL where unknown.", "if(cost_source = 'counted', NULL, cost - cost)"),
+        _add("contract", text, "cost_source", "Contract that the price comes from; empty: list price."),
+        f"ALTER TABLE {calls} COMMENT COLUMN cost_source"
+        " 'vendor_reported, usage (reported tokens), counted (exactly), estimated (counted with an error) or stated.'",
+    ]
+    added = (
+        ("list_cost", " DEFAULT cost", "Dollars of priced calls at list prices."),
+        ("cost_error", "", "Error bars of the calls, added up: errors of one kind point the same way, they do not cancel out."),
+        ("cost_vendor_reported", "", "Of cost: dollars that the vendor itself stated."),
+        (
+            "cost_counted",
+            " DEFAULT if(price_status = 'estimated', cost, 0)",
+            "Of cost: dollars of tokens counted exactly, where no usage was reported.",
+        ),
+        (
+            "cost_estimated",
+            "",
+            "Of cost: dollars of tokens counted with an error. What is left was computed from reported usage.",
+        ),
+    )
+    for table in ("minutes", "hours", "days"):
+        after = "cost_other"
+        for name, default, comment in added:
+            statements.append(
+                f"ALTER TABLE `{{database}}`.`{table}` ADD COLUMN IF NOT EXISTS `{name}` Decimal(38, 12){default}"
+                f" COMMENT '{comment}' AFTER `{after}`"
+            )
+            after = name
+    return tuple(statements)
+
+
+STEPS: Final[dict[int, tuple[str, ...]]] = {2: _ownership(), 3: _retention(), 4: _terms(), 5: _parts(), 6: _sureness()}
 """For each version after the first, the statements that lead to it from the one before; ``{database}`` is filled in.
 A new store is created from ``schemas.tables`` at once; a test proves that both ways end in the same columns."""
 
@@ -137,8 +181,16 @@ def migrate(store: Store) -> Migrated:
         for version in range(found + 1, VERSION + 1):
             for statement in STEPS[version]:
                 store.command(statement.format(database=store.database))
+            if version == 6:
+                _derive(store, "cost_source = 'vendor_reported'")
             _stamp(store, version)
     return Migrated(found, VERSION)
+
+
+def _derive(store: Store, which: str) -> None:
+    """Derive anew the minutes of some calls: a new column of rollups says of these what no default can."""
+    sql = f"SELECT DISTINCT toUnixTimestamp(minute) FROM {store.table('calls')} FINAL WHERE {which}"
+    recompute(store, [int(minute) for (minute,) in store.rows(sql)])
 
 
 def require_current(store: Store) -> None:

@@ -38,10 +38,11 @@ _MONEY: Final = ("reported_cost", "reported_cost_by")
 _SIDES: Final = ("system_", "tools_", "history_", "tool_result_", "user_")
 _PROMPT: Final = (
     "counted_input",
+    "counted_input_error",
     "media_parts",
     *(name for name in get_type_hints(Call) if name.startswith(_SIDES)),
 )
-_ANSWER: Final = ("counted_output", "answer_bytes", "answer_tokens", "answer_hash", "answer_call_tokens")
+_ANSWER: Final = ("counted_output", "counted_output_error", "answer_bytes", "answer_tokens", "answer_hash", "answer_call_tokens")
 _COUNTED: Final = ("counted_with", "count_quality")
 _BLOCKS: Final = frozenset((*_USAGE, *_MONEY, *_PROMPT, *_ANSWER, *_COUNTED))
 _UNITED: Final = frozenset(("tags", "headers", "flags", "authority"))

@@ -26,7 +26,10 @@ MINUTE_US: Final = 60_000_000
 NO_CALL: Final = bytes(16)
 
 _PRICED: Final = frozenset(
-    {"cost", "price_status", "price_reason", "cost_source", "rate_id", "book_version", "price_run"} | {name for name, _ in COSTS}
+    (
+        *("cost", *(name for name, _ in COSTS), "list_cost", "cost_error"),
+        *("price_status", "price_reason", "cost_source", "contract", "rate_id", "book_version", "price_run"),
+    )
 )
 UNPRICED: Final = pa.schema([f for f in CALLS.arrow if f.name not in _PRICED])
 """Schema of calls before pricing."""
@@ -109,9 +112,12 @@ def with_money(unpriced: pa.RecordBatch, money: PricedColumns, price_run: int) -
     added = {
         "cost": decimals(money.cost, money.null),
         **{name: decimals(getattr(money, name), money.null) for name, _ in COSTS},
+        "list_cost": decimals(money.list_cost, money.null),
+        "cost_error": decimals(money.cost_error, money.null | money.error_unknown),
         "price_status": pa.array(money.price_status, pa.string()),
         "price_reason": pa.array(money.price_reason, pa.string()),
         "cost_source": pa.array(money.cost_source, pa.string()),
+        "contract": pa.array(money.contract, pa.string()),
         "rate_id": pa.array(money.rate_id, pa.string()),
         "book_version": pa.repeat(pa.scalar(money.book_version), count),
         "price_run": pa.repeat(pa.scalar(price_run, pa.uint16()), count),

@@ -182,7 +182,10 @@ def row(priced: PricedColumns, i: int) -> tuple[Any, ...]:
 def test_who_says_what_a_call_cost(book: Book) -> None:
     usage = {"input_fresh": 1000}
     assert one(book, **usage) == ("priced", "", "usage", 2_500_000_000)
-    assert one(book, **usage, usage_source="counted") == ("estimated", "", "counted", 2_500_000_000)
+    counted = {**usage, "usage_source": "counted", "counted_input_error": 0}
+    assert one(book, **counted) == ("estimated", "", "counted", 2_500_000_000)
+    assert one(book, **{**counted, "counted_input_error": 1}) == ("estimated", "", "estimated", 2_500_000_000)
+    assert one(book, **{**counted, "counted_input_error": None}) == ("estimated", "", "estimated", 2_500_000_000)
     vendor = {"reported_cost": Decimal("0.0123"), "reported_cost_by": "vendor"}
     assert one(book, **usage, **vendor) == ("priced", "", "vendor_reported", 12_300_000_000)
     assert one(book, provider="nobody", **vendor)[3] == 12_300_000_000

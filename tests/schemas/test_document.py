@@ -22,6 +22,7 @@ def test_every_field_of_a_call_is_a_column() -> None:
     columns = {column.name for column in CALLS.columns}
     assert fields <= columns
     added = {"minute", "version", "ingested_at", "price_run", "book_version", "rate_id", "cost", "cost_source"}
+    added |= {"list_cost", "cost_error", "contract"}
     added |= {"owner_rule"} | {f"recorded_{name}" for name in RECORDED}
     assert columns - fields == added | {"price_status", "price_reason"} | {name for name, _ in COSTS}
 

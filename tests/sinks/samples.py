@@ -43,9 +43,13 @@ def money(costs: list[int | None], part: str = "cost_input") -> Any:
         cost=values,
         null=np.array([cost is None for cost in costs], dtype=np.bool_),
         **parts,
+        list_cost=values,
+        cost_error=np.zeros(count, dtype=np.int64),
+        error_unknown=np.zeros(count, dtype=np.bool_),
         price_status=["unpriced" if cost is None else "priced" for cost in costs],
         price_reason=["unknown_model" if cost is None else "" for cost in costs],
         cost_source=["" if cost is None else "usage" for cost in costs],
+        contract=[""] * count,
         rate_id=["r1"] * count,
         book_version="test",
     )

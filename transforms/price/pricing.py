@@ -23,8 +23,8 @@ Bools = npt.NDArray[np.bool_]
 
 STATUSES: Final = ("priced", "estimated", "free", "not_billed", "unpriced")
 PRICED, ESTIMATED, FREE, NOT_BILLED, UNPRICED = range(5)
-SOURCES: Final = ("", "vendor_reported", "usage", "counted", "stated")
-NONE, VENDOR_REPORTED, USAGE, COUNTED, STATED = range(5)
+SOURCES: Final = ("", "vendor_reported", "usage", "counted", "stated", "estimated")
+NONE, VENDOR_REPORTED, USAGE, COUNTED, STATED, GUESSED = range(6)
 REASONS: Final = (
     "",
     *NO_PRICE,
@@ -62,7 +62,9 @@ class PricedColumns:
     ``null`` marks unpriced calls: their money is unknown and stands as 0 in the arrays. ``cost`` is exactly the sum of
     the other six. ``cost_other`` holds audio, images, tool-use input, fees, and charges a vendor states only in sum.
     ``price_status``: priced, estimated (from counted text), free, not_billed, unpriced. ``price_reason`` says why
-    a call is unpriced or costs nothing. ``cost_source``: vendor_reported, usage, counted, stated; empty if unpriced.
+    a call is unpriced or costs nothing. ``cost_source``: vendor_reported, usage, counted (exactly), estimated (counted
+    with an error), stated; empty if unpriced. ``list_cost``: at list prices. ``cost_error``: half-width of the band that
+    holds nine of ten true costs, 0 where usage was reported; ``error_unknown`` marks calls of which it is not known.
     """
 
     cost: Ints
@@ -72,10 +74,14 @@ class PricedColumns:
     cost_output: Ints
     cost_reasoning: Ints
     cost_other: Ints
+    list_cost: Ints
+    cost_error: Ints
     null: Bools
+    error_unknown: Bools
     price_status: list[str]
     price_reason: list[str]
     cost_source: list[str]
+    contract: list[str]
     rate_id: list[str]
     book_version: str
     price_run: int
@@ -150,6 +156,7 @@ def price_batch(calls: pa.RecordBatch, book: Book, price_run: int) -> PricedColu
     settle(bad, UNPRICED, _code("overflow"), NONE)
 
     amounts = np.zeros((len(UNITS), count), np.int64)
+    error, error_unknown = np.zeros(count, np.int64), np.zeros(count, np.bool_)
     if open_.any():
         rates = book.rates[entry].T
         unrated = (units > 0) & ~book.known[entry].T
@@ -162,6 +169,8 @@ def price_batch(calls: pa.RecordBatch, book: Book, price_run: int) -> PricedColu
         counted = open_ & usage_source.is_in("counted")
         status[counted] = ESTIMATED
         source[counted] = COUNTED
+        error, error_unknown = _error(calls, counted, units, rates)
+        source[counted & (error_unknown | (error > 0))] = GUESSED
 
     leaf = dict(zip(UNITS, amounts, strict=True))
     stated = np.where(source == VENDOR_REPORTED, reported, 0)
@@ -178,14 +187,36 @@ def price_batch(calls: pa.RecordBatch, book: Book, price_run: int) -> PricedColu
         cost=cost,
         **named,
         cost_other=cost - sum(named.values()),
+        list_cost=cost,
+        cost_error=error,
         null=status == UNPRICED,
+        error_unknown=error_unknown,
         price_status=[STATUSES[i] for i in status.tolist()],
         price_reason=[REASONS[i] for i in reason.tolist()],
         cost_source=[SOURCES[i] for i in source.tolist()],
+        contract=[""] * count,
         rate_id=[book.rate_ids[i] if i >= 0 else "" for i in np.where(by_entry, rows, -1).tolist()],
         book_version=book.book_version,
         price_run=price_run,
     )
+
+
+def _error(calls: pa.RecordBatch, counted: Bools, units: Ints, rates: Ints) -> tuple[Ints, Bools]:
+    """Error bar of each call that goes by counted tokens, and where it is not known; 0 for the other calls.
+
+    The errors of prompt and answer add up. One that no amount of money of a call can hold counts as unknown.
+    """
+    error, unknown = np.zeros(calls.num_rows, np.int64), np.zeros(calls.num_rows, np.bool_)
+    if not counted.any():
+        return error, unknown
+    for unit, name in (("input_fresh", "counted_input_error"), ("output_visible", "counted_output_error")):
+        number = UNITS.index(unit)
+        tokens, missing = _numbers(calls, name)
+        unknown |= missing & (units[number] > 0)
+        unknown |= (tokens < 0) | (tokens.astype(np.float64) * rates[number] > MAX_COST / 4)
+        error += np.where(counted & ~unknown, tokens, 0) * rates[number]
+    unknown &= counted
+    return np.where(unknown, 0, error), unknown
 
 
 def _code(reason: str) -> int:
