@@ -70,7 +70,8 @@ class Content:
     """What was said. It lives from decode to count and is never stored.
 
     ``tools_json`` is the request's tool list as compact JSON (``b""``: none), so that a repeated tool set is
-    recognised by its bytes; ``schema_json`` likewise for a response schema. ``token_inputs`` counts input that
+    recognised by its bytes; ``schema_json`` likewise for a response schema. ``thinking``: the model was asked to think
+    first, where a vendor adds instructions for it. ``token_inputs`` counts input that
     arrived already tokenized (embeddings accept token ids). ``complete`` is false where the record holds only part
     of what the model read (server-side history, redaction, truncation, elided blobs).
     """
@@ -80,6 +81,7 @@ class Content:
     tools_json: bytes = b""
     schema_json: bytes = b""
     tool_choice: str = ""
+    thinking: bool = False
     token_inputs: int = 0
     complete: bool = True
 

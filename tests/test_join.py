@@ -129,6 +129,7 @@ def test_counts_of_the_two_halves_are_the_usage_where_nothing_was_reported() -> 
     stood_in = {"usage_source": "counted", "usage_quality": "partial"}
     request = part(1, asked | stood_in | {"input_fresh": 40}, "request", needs=("request", "response"))
     answer = {"model": "gpt-4o", "provider": "openai", "operation": "chat", "counted_output": 7, "count_quality": "exact_tokenizer"}
+    answer["counted_output_error"] = 0
     response = part(2, answer | stood_in | {"output_visible": 7}, "response")
     call = merge([response, request])
     assert (call.input_fresh, call.output_visible, call.usage_source, call.usage_quality) == (40, 7, "counted", "ok")

@@ -270,6 +270,13 @@ def _anthropic(request: dict[str, Any], chunks: list[Any], call: Call, content: 
                 content.complete = False
         content.prompt.append(Message(message["role"], tuple(parts)))
     content.tools_json = _compact(request.get("tools"))
+    if any("input_schema" not in tool for tool in request.get("tools") or []):
+        content.complete = False
+    if {"context_management", "container", "mcp_servers"} & set(request):
+        content.complete = False
+    content.tool_choice = (request.get("tool_choice") or {}).get("type", "")
+    content.thinking = (request.get("thinking") or {}).get("type") == "enabled"
+    content.schema_json = _compact(request.get("output_format") or (request.get("output_config") or {}).get("format"))
     for chunk in chunks:
         call.model = chunk.get("model") or (chunk.get("message") or {}).get("model") or call.model
 
@@ -293,6 +300,9 @@ def _gemini(request: dict[str, Any], chunks: list[Any], call: Call, content: Con
         role = {"model": "assistant"}.get(turn.get("role", "user"), turn.get("role", "user"))
         content.prompt.append(Message(role, tuple(parts)))
     content.tools_json = _compact(request.get("tools"))
+    tools = request.get("tools") or []
+    if any({"functionDeclarations", "function_declarations"}.isdisjoint(tool) for tool in tools):
+        content.complete = False
     if request.get("cachedContent"):
         content.complete = False
     for chunk in chunks:

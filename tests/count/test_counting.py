@@ -271,6 +271,51 @@ def test_estimate_and_partial_are_marked() -> None:
     assert counted(cut).count_quality == "partial"
 
 
+def test_what_stands_in_for_a_tokenizer_and_how_far_it_may_be_off(o200k: Callable[[str], int]) -> None:
+    text = "12345 + 1.\nDone, 77 of 100."  # digits beyond one for three: 3 of 12345, 1 of 77, 2 of 100; one line feed
+    call = counted(make([say("user", text)], [say("assistant", text)], model="gemini-2.5-flash", provider="gemini", api="gemini.generate"))
+    expected = o200k(text) + 6 + 1
+    assert (call.user_tokens, call.counted_input) == (expected, expected + 1)
+    assert call.counted_input_error == 2 + 1  # 3 % of about 25, rounded up
+    assert (call.counted_output, call.counted_output_error) == (expected, None)  # it thinks, and no record shows how much
+    assert (call.usage_quality, call.count_quality) == ("partial", "estimate")
+    older = counted(make([say("user", text)], [say("assistant", text)], model="gemini-2.0-flash", provider="gemini"))
+    assert (older.counted_input, older.counted_output_error) == (expected, 2 + 1)
+
+
+def test_what_a_vendor_adds_unseen() -> None:
+    def claude(**more: Any) -> int:
+        call = make([say("user", "What is new?")], model="claude-sonnet-4-5", provider="anthropic", api="anthropic.messages")
+        assert call.content is not None
+        for name, value in more.items():
+            setattr(call.content, name, value)
+        return counted(call).counted_input or 0
+
+    plain, schema = claude(), b'{"schema":{"type":"object"}}'
+    assert claude(thinking=True) == plain + 29
+    assert claude(schema_json=schema) - plain == 105 + round(1.06 * (o200k_tokens('{"type":"object"}') * 1840 // 1000))
+    tools = b'[{"name":"now","description":"","input_schema":{}}]'
+    auto, forced = claude(tools_json=tools), claude(tools_json=tools, tool_choice="any")
+    declared = o200k_tokens(tools.decode()[1:-1]) + tools.count(b'"') * 585 // 1000
+    assert auto - plain == 495 + round(1.06 * declared)
+    assert forced - auto == 586 - 495
+    assert claude(tools_json=tools, tool_choice="none") == auto
+
+
+def o200k_tokens(text: str) -> int:
+    return tiktoken_counter("o200k_base")(text)
+
+
+def test_an_exact_count_has_no_error() -> None:
+    call = counted(make([say("user", "Hi")], [say("assistant", "Hello")]))
+    assert (call.counted_input_error, call.counted_output_error) == (0, 0)
+    thinks = counted(make([say("user", "Hi")], [say("assistant", "Hello")], model="o3"))
+    assert (thinks.counted_input_error, thinks.counted_output_error) == (0, None)
+    seen = Message("user", (Part("media", "", media=Media("image")),))
+    blind = counted(make([seen], model="claude-sonnet-4-5"))
+    assert (blind.count_quality, blind.counted_input_error) == ("partial", None)
+
+
 def test_counts_stand_in_for_usage_nobody_reported() -> None:
     call = counted(make([say("user", "Hi")], [say("assistant", "Hello")]))
     assert (call.input_fresh, call.output_visible) == (call.counted_input, call.counted_output)

@@ -27,14 +27,15 @@ from typing import Final
 from schemas.call import Call, Content
 from transforms.count import rules
 from transforms.count.cache import Entry, Space, utf8
-from transforms.count.families import Family, family
+from transforms.count.families import Family, StandIn, family
 from transforms.count.messages import HISTORY, RESPONSES, RESULT, SYSTEM, USER, Counted, call_tokens, framed, name_tokens
 from transforms.count.prompt import count_prompt, message_of
 from transforms.count.tokenizers import tokenizer
 from transforms.recent import Budget
 
 _CHAT: Final = frozenset({"", "chat", "count_tokens"})
-_CHOICES: Final = frozenset({"", "auto", "none", "required", "any", "validated"})
+_FREE: Final = frozenset({"", "auto", "none", "validated"})
+_CHOICES: Final = _FREE | {"required", "any"}
 _MAX_SPACES: Final = 1024
 _DESCRIBED: Final = re.compile(rb'"description":"[^"]')
 
@@ -95,6 +96,8 @@ class Counter:
             return
         call.counted_with = kind.tokenizer
         call.count_quality = "partial" if unseen else "exact_tokenizer" if kind.exact else "estimate"
+        if not unseen:
+            _errors(call, content, kind)
         if call.usage_source == "none" and _answered(call):
             _stand_in(call, kind)
 
@@ -105,9 +108,27 @@ class Counter:
                 self._spaces.clear()
                 self._budget = Budget(self._settings.cache_bytes)
             key = hashlib.blake2b(utf8(tenant), digest_size=32, key=self._settings.hash_key, person=b"tenant").digest()
-            found = Space(self._budget, tokenizer(kind.tokenizer).count, key)
+            found = Space(self._budget, _counter(kind), key)
             self._spaces[tenant, kind.name, responses] = found
         return found
+
+
+def _counter(kind: Family) -> Callable[[str], int]:
+    """What counts the texts of a family: its tokenizer, or the one that stands in for it and how it differs."""
+    count, stand_in = tokenizer(kind.tokenizer).count, kind.stand_in
+    if stand_in is None:
+        return count
+    return lambda text: count(text) + stand_in.more(text)
+
+
+def _errors(call: Call, content: Content, kind: Family) -> None:
+    """How far the counts may be off; how far an answer is that reasoning went before, which no record shows, is not known."""
+    if call.counted_input is not None:
+        band = kind.tools_band if content.tools_json or content.schema_json else kind.band
+        call.counted_input_error = 0 if kind.exact else band.around(call.counted_input)
+    if call.counted_output is not None and not (kind.hidden_reasoning or content.thinking):
+        band = kind.call_band if call.answer_call_tokens else kind.answer_band
+        call.counted_output_error = 0 if kind.exact else band.around(call.counted_output)
 
 
 def _input(call: Call, content: Content, kind: Family, space: Space, trail: list[bytes]) -> bool:
@@ -145,9 +166,20 @@ def _input(call: Call, content: Content, kind: Family, space: Space, trail: list
         call.user_hash = _bits(hashed(digests[USER]))
         total += call.user_tokens
     if call.operation in _CHAT:
-        framing = max(0, scaled(framing) + kind.offset)
+        framing = max(0, scaled(framing) + kind.offset + _hidden(content, kind))
     call.counted_input = total + framing
     return prompt.unseen
+
+
+def _hidden(content: Content, kind: Family) -> int:
+    """Tokens of the instructions that a vendor adds."""
+    hidden, tokens = kind.hidden, 0
+    if content.tools_json:
+        choice = content.tool_choice.lower()
+        tokens = hidden.tools if choice in _FREE else hidden.forced
+    if content.schema_json:
+        tokens += hidden.schema
+    return tokens + (hidden.thinking if content.thinking else 0)
 
 
 def _tools(call: Call, content: Content, counted: Sequence[Counted], kind: Family, space: Space, trail: list[bytes]) -> int:
@@ -159,7 +191,7 @@ def _tools(call: Call, content: Content, counted: Sequence[Counted], kind: Famil
     responses = call.api == RESPONSES
     digests: list[bytes] = []
     if tools_json:
-        entry = space.young.get(tools_json) or _remember(tools_json, partial(_tool_set, responses), space)
+        entry = space.young.get(tools_json) or _remember(tools_json, partial(_tool_set, responses, kind.stand_in), space)
         tools = entry.tokens
         call.tools_count, call.tools_bytes = entry.items, entry.size
         digests.append(entry.digest)
@@ -172,7 +204,7 @@ def _tools(call: Call, content: Content, counted: Sequence[Counted], kind: Famil
         if tools and kind.hidden_reasoning and _DESCRIBED.search(tools_json) is None:
             framing -= 1
     if schema_json:
-        entry = _shape(schema_json, space)
+        entry = _shape(schema_json, kind, space)
         schema = entry.tokens
         call.tools_bytes += entry.size
         digests.append(entry.digest)
@@ -182,6 +214,8 @@ def _tools(call: Call, content: Content, counted: Sequence[Counted], kind: Famil
             framing += turns * (2 + entry.items)
     call.tools_hash = _bits(space.together(digests))
     call.tools_tokens = tools + schema
+    if kind.stand_in is not None:
+        return 0  # what joins them is not known
     # Both stand in the system prompt, a blank line between; without one, in a message of their own.
     beside = bool(counted) and counted[0].side == SYSTEM and counted[0].size > 0
     if (tools or schema) and (not beside or (tools and (kind.tools_apart or responses))):
@@ -196,8 +230,8 @@ def _tools(call: Call, content: Content, counted: Sequence[Counted], kind: Famil
     return framing
 
 
-def _shape(schema_json: bytes, space: Space) -> Entry:
-    return space.young.get((schema_json,)) or _remember((schema_json,), _schema, space)
+def _shape(schema_json: bytes, kind: Family, space: Space) -> Entry:
+    return space.young.get((schema_json,)) or _remember((schema_json,), partial(_schema, kind.stand_in), space)
 
 
 def _remember(key: bytes | tuple[bytes], make: Callable[[bytes, Space], Entry], space: Space) -> Entry:
@@ -240,8 +274,9 @@ def _output(call: Call, content: Content, kind: Family, space: Space, trail: lis
         elif one.size and chat:
             framing += text_close
             if content.schema_json and content.tools_json and kind.schema_named and not responses:
-                framing += 2 + _shape(content.schema_json, space).items  # the schema is named where an answer may be a call, too
-            if call.stop_reason != "length" and not kind.hidden_reasoning:
+                # the schema is named where an answer may be a call, too
+                framing += 2 + _shape(content.schema_json, kind, space).items
+            if call.stop_reason != "length" and not kind.hidden_reasoning and kind.exact:
                 framing += (1 if content.tools_json else 0) + azure
     if responses and len(wrapped) > 1:  # items of their own, but written as one call around them all
         written = [(part.name, part.text) for message in content.output for part in message.parts if part.kind == "call"]
@@ -251,20 +286,27 @@ def _output(call: Call, content: Content, kind: Family, space: Space, trail: lis
     call.answer_tokens = kind.scaled(text) + call.answer_call_tokens
     call.answer_bytes = size
     call.answer_hash = _bits(space.together(digests))
-    call.counted_output = call.answer_tokens + (framing if kind.exact else 0)
+    call.counted_output = call.answer_tokens + (framing if kind.exact or kind.stand_in is not None else 0)
     return unseen
 
 
-def _tool_set(responses: bool, tools_json: bytes, space: Space) -> Entry:
+def _tool_set(responses: bool, stand_in: StandIn | None, tools_json: bytes, space: Space) -> Entry:
     rendered = rules.render_tools(tools_json, responses)
-    tokens = max(0, space.once(rendered.text).tokens - rendered.discount) if rendered.text else 0
+    if stand_in is not None:
+        text = rules.declarations(tools_json)
+        tokens = space.once(text).tokens + text.count('"') * stand_in.quotes // 1000
+    else:
+        tokens = max(0, space.once(rendered.text).tokens - rendered.discount) if rendered.text else 0
     return Entry(tokens, space.digest(tools_json), len(tools_json), rendered.tools)
 
 
-def _schema(schema_json: bytes, space: Space) -> Entry:
+def _schema(stand_in: StandIn | None, schema_json: bytes, space: Space) -> Entry:
     """The response schema; ``items`` is the number of tokens of its name."""
     shape = rules.render_schema(schema_json)
     name = space.text(shape.name).tokens
+    if stand_in is not None:
+        tokens = space.once(rules.schema_body(schema_json)).tokens * (1000 + stand_in.schema) // 1000
+        return Entry(tokens, space.digest(schema_json), len(schema_json), name)
     return Entry(space.once(shape.text).tokens, space.digest(schema_json), len(schema_json), name)
 
 
@@ -290,5 +332,5 @@ def _stand_in(call: Call, kind: Family) -> None:
     call.output_visible = call.counted_output
     call.usage_source = "counted"
     whole = call.counted_input is not None and (call.counted_output is not None or call.operation == "embedding")
-    seen = call.count_quality != "partial" and not (kind.hidden_reasoning and call.operation in _CHAT)
+    seen = call.count_quality != "partial" and not (call.counted_output_error is None and call.operation in _CHAT)
     call.usage_quality = "ok" if whole and seen else "partial"

@@ -32,12 +32,56 @@ class Patches(NamedTuple):
     budget: int = 1536
 
 
+class StandIn(NamedTuple):
+    """How a tokenizer that is not public differs from the one that stands in for it, found on recorded calls.
+
+    Tokens more, in 1/1000: ``digits`` for each digit beyond one for three, ``lines`` for each line feed, ``quotes`` for each
+    quotation mark in the JSON of a tool list; ``schema`` for each token of a response schema.
+    """
+
+    digits: int = 0
+    lines: int = 0
+    quotes: int = 0
+    schema: int = 0
+
+    def more(self, text: str) -> int:
+        """Tokens that ``text`` has beyond those of the stand-in."""
+        digits = sum(len(run) - -(-len(run) // 3) for run in _DIGITS.findall(text)) if self.digits else 0
+        return (self.digits * digits + self.lines * text.count("\n") + 500) // 1000
+
+
+_DIGITS: Final = re.compile("[0-9]{2,}")
+
+
+class Hidden(NamedTuple):
+    """Tokens of instructions that a vendor adds and nobody sees: with tools, with tools of which one must be called, with a
+    response schema, and where the model thinks before it answers."""
+
+    tools: int = 0
+    forced: int = 0
+    schema: int = 0
+    thinking: int = 0
+
+
+class Band(NamedTuple):
+    """Half-width of the band around an estimate that holds nine of ten true counts: ``tokens`` and ``permille`` / 1000 of it."""
+
+    tokens: int
+    permille: int
+
+    def around(self, count: int) -> int:
+        """Half-width in tokens around ``count``, rounded up."""
+        return self.tokens - (-count * self.permille // 1000)
+
+
 class Family(NamedTuple):
     """How the prompts of one generation of models are counted.
 
     ``message``: tokens around each message, its role included; ``reply``: tokens that open the answer;
     ``assistant``: more for each assistant turn of the history. ``permille`` and ``offset`` turn counted tokens into an
-    estimate where ``exact`` is false; they are 1000 and 0 elsewhere.
+    estimate where ``exact`` is false; they are 1000 and 0 elsewhere. ``system``, where it is told: tokens around a system
+    message. How far counts may be off: ``band`` of a prompt, ``tools_band`` of one with tools or a response schema,
+    ``answer_band`` of an answer, ``call_band`` of one that calls tools.
     """
 
     name: str
@@ -61,6 +105,14 @@ class Family(NamedTuple):
     images: Tiles | Patches | None = None
     permille: int = 1000
     offset: int = 0
+    system: int | None = None
+    call: int = 8  # around a tool call of the history, on estimates
+    stand_in: StandIn | None = None
+    hidden: Hidden = Hidden()
+    band: Band = Band(0, 0)
+    tools_band: Band = Band(0, 0)
+    answer_band: Band = Band(0, 0)
+    call_band: Band = Band(0, 0)
 
     def scaled(self, tokens: int) -> int:
         """``tokens`` of the family's stand-in tokenizer as an estimate of its own, rounded half up."""
@@ -102,7 +154,69 @@ _EMBEDDING: Final = Family("embedding", "cl100k_base", True)
 
 
 def _estimate(name: str, permille: int, offset: int) -> Family:
-    return Family(name, "o200k_base", False, permille=permille, offset=offset)
+    rough, tools = Band(6, 350), Band(20, 900)
+    return Family(
+        name,
+        "o200k_base",
+        False,
+        permille=permille,
+        offset=offset,
+        band=rough,
+        tools_band=tools,
+        answer_band=rough,
+        call_band=tools,
+    )
+
+
+_CLAUDE: Final = Family(
+    "claude-4.5",
+    "o200k_base",
+    False,
+    message=3,
+    reply=4,
+    system=1,
+    schema_named=False,
+    call=50,
+    text_close=3,
+    call_close=45,
+    permille=1060,
+    stand_in=StandIn(digits=360, lines=320, quotes=585, schema=840),
+    hidden=Hidden(495, 586, 105, 29),
+    band=Band(2, 80),
+    tools_band=Band(2, 80),
+    answer_band=Band(3, 60),
+    call_band=Band(3, 620),
+)
+"""Claude 4.5 and 4.6. Up to 4.6 all have one tokenizer; what is hidden differs."""
+_CLAUDE_4: Final = _CLAUDE._replace(
+    name="claude-4", stand_in=StandIn(digits=360, lines=320, quotes=1290, schema=840), hidden=Hidden(290, 232, 105, 29)
+)
+_CLAUDE_47: Final = _CLAUDE._replace(
+    name="claude-4.7", permille=1460, call=40, hidden=Hidden(330, 540, 105, 29), band=Band(4, 310), tools_band=Band(4, 510)
+)
+_GEMINI: Final = Family(
+    "gemini",
+    "o200k_base",
+    False,
+    message=1,
+    reply=0,
+    system=1,
+    schema_named=False,
+    hidden_reasoning=True,
+    call=14,
+    text_close=0,
+    call_close=7,
+    stand_in=StandIn(digits=1000, lines=1000, quotes=-75),
+    band=Band(2, 30),
+    tools_band=Band(4, 600),
+    answer_band=Band(2, 30),
+    call_band=Band(3, 400),
+)
+"""Gemini 2.5 and later: every digit and every line feed is a token of its own."""
+_GEMINI_2: Final = _GEMINI._replace(
+    name="gemini-2.0", message=0, system=0, hidden_reasoning=False, stand_in=StandIn(digits=1000, lines=1000, quotes=-950)
+)
+"""Until 2.0 nothing stands around messages, and of tools the texts alone are counted."""
 
 
 _RULES: Final[tuple[tuple[str, Family], ...]] = (  # the first match wins
@@ -129,9 +243,13 @@ _RULES: Final[tuple[tuple[str, Family], ...]] = (  # the first match wins
 _COMPILED: Final = tuple((re.compile(pattern), family) for pattern, family in _RULES)
 
 _ESTIMATES: Final[tuple[tuple[str, Family], ...]] = (  # ratio in 1/1000 and offset; the first match wins
-    (r"claude-.*4[-.][7-9]|claude-(opus|sonnet|haiku|fable|mythos)-[5-9]", _estimate("claude-4.7", 1250, -4)),
-    (r"claude|anthropic", _estimate("claude", 1130, -2)),
-    (r"gemini|gemma", _estimate("gemini", 1020, -7)),
+    (r"claude-.*4[-.][7-9]|claude-(opus|sonnet|haiku|fable|mythos)-[5-9]", _CLAUDE_47),
+    (r"claude-3[-.][57]", _CLAUDE._replace(name="claude-3.5", hidden=Hidden(290, 370, 105, 29))),
+    (r"claude-(instant|v?[123](\D|$))", _CLAUDE._replace(name="claude-3", hidden=Hidden(530, 355, 105, 29))),
+    (r"claude-(opus|sonnet)-4(-[01])?(-\d{6,}.*)?$", _CLAUDE_4),
+    (r"claude|anthropic", _CLAUDE),
+    (r"gemini-(1|2\.0)|gemma", _GEMINI_2),
+    (r"gemini", _GEMINI),
     (r"llama-?guard", _estimate("llama-guard", 1010, 186)),
     (r"llama-?[3-9][-.][1-9](?!\d?b)", _estimate("llama-3.1", 1010, 25)),
     (r"llama", _estimate("llama", 1010, 2)),

@@ -58,7 +58,7 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
     head = _head(role, name, len(parts))
     if len(parts) == 1 and parts[0].kind == "text" and side != RESULT and not name and not parts[0].name:
         entry = space.once(parts[0].text)
-        around = kind.message + (kind.assistant if role == "assistant" else 0)
+        around = _around(kind, role, side)
         said_so = head + b"T" + entry.digest + _NO_NAME
         return Counted(side, entry.tokens, 0, around, entry.size, entry.digest, said_so, (), False, 0, False, None, False)
     trail = [head]
@@ -99,11 +99,11 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
             said |= part.text != ""
     called_tokens = 0
     if calls:
-        called_tokens = call_tokens(calls, space, responses)
-        framing += 5 + 3 * len(calls) if responses else 8 if len(calls) == 1 else 7
+        called_tokens = call_tokens(calls, space, responses or not kind.exact)
+        framing += 5 + 3 * len(calls) if responses else kind.call * len(calls) if not kind.exact else 8 if len(calls) == 1 else 7
     speaks = said or not (calls or results)
     if speaks:
-        framing += kind.message + (kind.assistant if role == "assistant" else 0)
+        framing += _around(kind, role, side)
         if name:
             framing += 1 if name == role else 1 + space.text(name).tokens
     if results and (side == RESULT or not (said or calls)):
@@ -117,6 +117,13 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
         (result_tokens, result_size, space.together(result_digests)) if result_digests else None,
         bool(calls) and not said,
     )  # fmt: skip
+
+
+def _around(kind: Family, role: str, side: int) -> int:
+    """Tokens around a message of text."""
+    if side == SYSTEM and kind.system is not None:
+        return kind.system
+    return kind.message + (kind.assistant if role == "assistant" else 0)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -159,11 +159,37 @@ def _type(schema: Any, scope: _Scope, depth: int) -> str:
     return plain.get(kind, "any") if isinstance(kind, str) else "any"
 
 
+def declarations(tools_json: bytes) -> str:
+    """The functions of a tool list as compact JSON one after the other, without what vendors wrap them in; hosted tools are
+    left out. A list that cannot be read stands as it is."""
+    try:
+        tools = orjson.loads(tools_json)
+    except orjson.JSONDecodeError:
+        tools = None
+    if not isinstance(tools, list):
+        return tools_json.decode("utf-8", "replace")
+    found: list[Any] = []
+    for tool in tools:
+        several = isinstance(tool, dict) and (tool.get("functionDeclarations") or tool.get("function_declarations"))
+        found += several if isinstance(several, list) else [_function(tool)]
+    return "".join(orjson.dumps(one).decode() for one in found if one is not None)
+
+
 class Shape(NamedTuple):
     """A response schema as the model reads it, and its name."""
 
     text: str
     name: str
+
+
+def schema_body(schema_json: bytes) -> str:
+    """The response schema itself as compact JSON, without what vendors wrap it in."""
+    try:
+        given = orjson.loads(schema_json)
+    except orjson.JSONDecodeError:
+        return schema_json.decode("utf-8", "replace")
+    inner = given.get("schema") if isinstance(given, dict) else None
+    return orjson.dumps(inner if isinstance(inner, dict) else given).decode()
 
 
 def render_schema(schema_json: bytes) -> Shape:

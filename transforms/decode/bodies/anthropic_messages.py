@@ -75,6 +75,8 @@ def ask(call: Call, x: Exchange) -> None:
     choice = get("tool_choice")
     if choice:
         content.tool_choice = chosen_tool(choice)
+    if mapping(get("thinking")).get("type") == "enabled":
+        content.thinking = True
     shape = mapping(get("output_config")).get("format") or get("output_format")
     if shape.__class__ is dict and "schema" in shape:
         content.schema_json = dumps(shape)
