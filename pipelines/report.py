@@ -63,6 +63,11 @@ def sections(store: Store) -> dict[str, Table]:
             "Top prompts by spend",
         ),
         "price_status": table_of(summary.price_shares(store), [_NAME, *_FIGURES], "How sure the dollars are"),
+        "provenance": table_of(
+            summary.provenance(store),
+            [_NAME, Column("spend", Kind.MONEY), Column("error", Kind.MONEY)],
+            "Where the dollars come from",
+        ),
         "unpriced": table_of(
             summary.unpriced(store),
             [Column("reason"), Column("provider"), Column("model"), _CALLS],
@@ -111,7 +116,7 @@ def print_report(store: Store, next_commands: Sequence[tuple[str, str]], file: I
             _spend_table(to, f"Spend by {group}", rows, totals.spend)
     _hours(to, summary.spend_by_hour(store))
     _prompts(to, summary.top_prompts(store, 6), totals.spend)
-    _certainty(to, summary.price_shares(store), summary.unpriced(store, 4), totals)
+    _certainty(to, summary.price_shares(store), summary.provenance(store), summary.unpriced(store, 4), totals)
     _dead_letters(to, summary.dead_letters(store))
     _next(to, next_commands)
 
@@ -214,7 +219,13 @@ _MEANS: Final = {
 }
 
 
-def _certainty(to: Console, rows: list[dict[str, Any]], reasons: list[dict[str, Any]], totals: summary.Totals) -> None:
+def _certainty(
+    to: Console,
+    rows: list[dict[str, Any]],
+    origins: list[dict[str, Any]],
+    reasons: list[dict[str, Any]],
+    totals: summary.Totals,
+) -> None:
     cells: list[Sequence[Text | str]] = []
     for row in rows:
         unpriced = row["name"] == "unpriced"
@@ -229,6 +240,12 @@ def _certainty(to: Console, rows: list[dict[str, Any]], reasons: list[dict[str, 
             )
         )
     _grid(to, "How sure the dollars are", ("", "", "calls", "of calls", "spend", "of spend"), cells, texts=2)
+    for row in origins:
+        if row["spend"]:
+            error = f" ± {human_money(row['error'])}" if row["error"] else ""
+            to.print(Text(f"  {human_money(row['spend'])}{error} {summary.ORIGINS[row['name']]}", style="dim"))
+    if totals.spend:
+        to.print()
     for row in reasons:
         model = printable(f"{row['provider']}/{row['model'] or '?'}")
         to.print(Text(f"  {row['calls']:,} x {row['reason']}: {model}", style="yellow"), no_wrap=True, overflow="ellipsis")

@@ -108,6 +108,26 @@ def price_shares(store: Store) -> list[dict[str, Any]]:
     )
 
 
+ORIGINS: Final = {
+    "vendor_reported": "stated by the vendor",
+    "usage": "computed from reported usage",
+    "counted": "of tokens counted exactly",
+    "estimated": "of tokens counted with an error",
+}
+"""Where dollars come from, the surest first."""
+
+
+def provenance(store: Store) -> list[dict[str, Any]]:
+    """Spend by where it comes from, the surest first, and its error bar: half the width of what holds nine of ten true values."""
+    sources = [name for name in ORIGINS if name != "usage"]
+    sums = ", ".join(f"sum(d.cost_{name}) AS {name}" for name in sources)
+    row = store.named_rows(f"SELECT sum(d.cost) AS spend, sum(d.cost_error) AS error, {sums} FROM {_living(store, 'days')}")[0]
+    spend = {name: row[name] for name in sources}
+    spend["usage"] = row["spend"] - sum(spend.values())
+    none = Decimal(0)
+    return [{"name": name, "spend": spend[name], "error": row["error"] if name == "estimated" else none} for name in ORIGINS]
+
+
 def unpriced(store: Store, top: int = 8) -> list[dict[str, Any]]:
     """Why calls have no price: reason, provider, model and how many."""
     return store.named_rows(
