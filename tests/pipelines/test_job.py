@@ -223,6 +223,56 @@ def test_odd_but_readable_calls_are_kept_and_say_what_is_odd(store: Store, addre
     holds(store)
 
 
+def test_dollars_say_where_they_come_from_and_how_far_they_may_be_off(
+    store: Store, address: StoreAddress, tmp_path: Path
+) -> None:
+    from pipelines.summary import provenance
+
+    silent = {k: v for k, v in GOOD.items() if k != "usage"}
+    silent |= {"messages": [{"role": "user", "content": "hello world"}], "output": [{"role": "assistant", "content": "hi there"}]}
+    claude = {"provider": "anthropic", "model": "claude-haiku-4-5"}
+    records = [
+        GOOD | {"id": "reported", "model": "gpt-4o"},
+        GOOD | {"id": "stated", "model": "gpt-4o", "reported_cost": {"usd": "0.5", "by": "vendor"}},
+        silent | {"id": "counted", "model": "gpt-4o"},
+        silent | {"id": "estimated", **claude},
+        silent | {"id": "again", **claude},
+        silent | {"id": "thinks", "model": "gpt-5"},
+    ]
+    path = tmp_path / "calls.jsonl"
+    path.write_text("\n".join(map(json.dumps, records)))
+    go(address, path)
+    rows = {
+        row["id"]: row
+        for row in store.named_rows(
+            "SELECT provider_call_id AS id, cost, cost_error, list_cost, cost_source, counted_input, counted_output,"
+            f" counted_input_error, counted_output_error FROM {store.table('calls')} FINAL"
+        )
+    }
+    assert {name: row["cost_source"] for name, row in rows.items()} == {
+        "reported": "usage",
+        "stated": "vendor_reported",
+        "counted": "counted",
+        "estimated": "estimated",
+        "again": "estimated",
+        "thinks": "estimated",
+    }
+    million = Decimal(10**6)
+    one = rows["estimated"]
+    assert one["cost"] == (one["counted_input"] * 1 + one["counted_output"] * 5) / million
+    error = (one["counted_input_error"] * 1 + one["counted_output_error"] * 5) / million  # $1 and $5 a million
+    assert one["cost_error"] == error > 0
+    assert [rows[name]["cost_error"] for name in ("reported", "stated", "counted", "thinks")] == [0, 0, 0, None]
+    assert all(row["list_cost"] == row["cost"] for row in rows.values())
+    assert {row["name"]: (row["spend"], row["error"]) for row in provenance(store)} == {
+        "vendor_reported": (Decimal("0.5"), 0),
+        "usage": (rows["reported"]["cost"], 0),
+        "counted": (rows["counted"]["cost"], 0),
+        "estimated": (2 * one["cost"] + rows["thinks"]["cost"], 2 * error),
+    }
+    holds(store)
+
+
 def test_undated_calls_keep_their_first_time_when_the_file_is_touched(
     store: Store, address: StoreAddress, tmp_path: Path
 ) -> None:
