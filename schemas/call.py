@@ -35,13 +35,15 @@ only where the vendor splits them out; ``output_visible`` is output less reasoni
 
 
 class Media(NamedTuple):
-    """An image, audio clip or file inside a message, as far as its record tells. Sizes in pixels and bytes."""
+    """An image, audio clip or file inside a message, as far as its record tells. Sizes in pixels and bytes. ``guessed``: width
+    and height are what its link hints at."""
 
     kind: str  # image | audio | file | video
     width: int = 0
     height: int = 0
     size: int = 0
     detail: str = ""
+    guessed: bool = False
 
 
 class Part(NamedTuple):

@@ -20,9 +20,10 @@ from schemas.call import Call, Content, Media, Message, Part
 
 
 class Real(NamedTuple):
-    """A real call, the repository it was recorded in, and what its vendor reported."""
+    """A real call, its request, the repository it was recorded in, and what its vendor reported."""
 
     id: str
+    request: dict[str, Any]
     repository: str
     call: Call
     vendor_input: int | None
@@ -78,7 +79,7 @@ def convert(row: dict[str, Any]) -> Real | None:
     if row["api"] == "anthropic.messages" and seen is not None:
         seen += (usage.get("cache_read_input_tokens") or 0) + (usage.get("cache_creation_input_tokens") or 0)
     said = usage.get("completion_tokens", usage.get("output_tokens", usage.get("candidatesTokenCount")))
-    return Real(row["id"], row["source_repo"], call, seen, said, details.get("reasoning_tokens") or 0)
+    return Real(row["id"], request, row["source_repo"], call, seen, said, details.get("reasoning_tokens") or 0)
 
 
 def _compact(value: Any) -> bytes:
@@ -90,7 +91,10 @@ def _image(item: dict[str, Any]) -> Media:
     text, detail = (url, item.get("detail")) if isinstance(url, str) else (str(url.get("url")), url.get("detail"))
     size = re.search(r"width=(\d+) height=(\d+)", text[:400])
     width, height = (int(size[1]), int(size[2])) if size else _pixels(text)
-    return Media("image", width, height, detail=detail or "")
+    hint = re.search(r"[/=](\d+)(?:px-|x\1\b)", text) if text.startswith("http") else None
+    if hint:  # a thumbnail of a width, or the square it was fitted into: taken for 3 to 2
+        width, height = int(hint[1]), round(int(hint[1]) * 2 / 3)
+    return Media("image", width, height, detail=detail or "", guessed=hint is not None)
 
 
 def _pixels(url: str) -> tuple[int, int]:

@@ -262,6 +262,16 @@ def test_images_by_patches(model: str, width: int, height: int, billed: int) -> 
     assert with_it.user_tokens == counted(make([say("user", "?")], model=model)).user_tokens + billed
 
 
+def test_a_picture_whose_size_its_link_hints_at_is_counted_and_marked() -> None:
+    def seen(media: Media) -> Call:
+        return counted(make([Message("user", (Part("media", "", media=media),))]))
+
+    told, hinted, blind = seen(Media("image", 612, 408)), seen(Media("image", 612, 408, guessed=True)), seen(Media("image"))
+    assert told.user_tokens == hinted.user_tokens == 85 + 2 * 170
+    assert (told.count_quality, hinted.count_quality) == ("exact_tokenizer", "partial")
+    assert hinted.content_hash == blind.content_hash != told.content_hash
+
+
 def test_estimate_and_partial_are_marked() -> None:
     call = counted(make([say("user", "Hello there")], model="claude-sonnet-4-5"))
     assert (call.count_quality, call.counted_with) == ("estimate", "o200k_base")

@@ -1,4 +1,4 @@
-"""Counts, times and money against plain arithmetic."""
+"""Counts, times, money and sizes of pictures against plain arithmetic."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transforms.decode.content import media
 from transforms.decode.errors import Undecodable
 from transforms.decode.values import count, pico_dollars, plausible, timestamp
 
@@ -94,3 +95,24 @@ def test_money_of_a_float_is_the_decimal_it_is_written_as(dollars: float) -> Non
 @pytest.mark.parametrize("value", [None, True, "x", "NaN", "Infinity", "1e9999999", "-1e9999999", "1" * 10**6, -0.1, 1e30, [], {}])
 def test_what_is_no_money(value: object) -> None:
     assert pico_dollars(value) is None
+
+
+@pytest.mark.parametrize(
+    ("link", "size"),
+    [
+        ("https://upload.example/thumb/d/dd/Boardwalk.jpg/2560px-Boardwalk.jpg", (2560, 1707)),
+        ("https://media.example/photo/manhattan.jpg?s=612x612&w=0&k=20", (612, 408)),  # the room it was fitted into
+        ("https://img.example/a-800x450.png", (800, 450)),
+        ("https://shop.example/files/boots_1920x.jpg?v=1", (1920, 1280)),
+        ("https://cdn.example/p.jpg?width=640&height=480", (640, 480)),
+        ("https://cdn.example/p.jpg?w=300", (300, 200)),
+        ("https://cdn.example/p.jpg?w=0&x=1", (0, 0)),
+        ("https://cdn.example/0x1234abcd.png", (0, 0)),
+        ("https://cdn.example/v-2024x10y.png", (0, 0)),
+        ("https://cdn.example/" + "9" * 100_000 + "x", (0, 0)),
+    ],
+)
+def test_what_a_link_hints_at_of_a_picture(link: str, size: tuple[int, int]) -> None:
+    found = media("image", link)
+    assert (found.width, found.height, found.guessed) == (*size, size != (0, 0))
+    assert not media("file", link).guessed

@@ -72,6 +72,7 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
             media += 1
             said = True
             tokens = image_tokens(kind.images, part.media) if part.media is not None else None
+            unseen |= part.media is not None and part.media.guessed
             if tokens is None:
                 unseen = True
                 tokens = least_image(kind.images, part.media) if part.media is not None else 0
@@ -150,7 +151,9 @@ def framed(data: bytes) -> bytes:
 
 
 def _media_bytes(media: Media | None) -> bytes:
-    return framed(repr(tuple(media) if media is not None else ()).encode("utf-8", "backslashreplace"))
+    # A guess may become a better one: it is no part of what the message says.
+    said = () if media is None else (media.kind, 0, 0, *media[3:5]) if media.guessed else media[:5]
+    return framed(repr(said).encode("utf-8", "backslashreplace"))
 
 
 def spoken(parts: Sequence[Part]) -> int:

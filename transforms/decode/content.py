@@ -106,13 +106,38 @@ def image_size(data: bytes) -> tuple[int, int]:
     return 0, 0
 
 
+_LINKED: Final = (
+    re.compile(r"[/_=-](?P<width>\d{2,5})x(?P<height>\d{2,5})(?!\w)"),  # …/612x612.jpg, …?s=612x612
+    re.compile(r"/(?P<width>\d{2,5})px-"),  # thumbnails of MediaWiki
+    re.compile(r"_(?P<width>\d{2,5})x(?=[._@])"),  # pictures of shops
+    re.compile(r"[?&](?:w|width)=(?P<width>\d{2,5})(?:&(?:h|height)=(?P<height>\d{2,5}))?(?!\d)"),
+)
+
+
+def linked_size(link: str) -> tuple[int, int]:
+    """Width and height that a picture's link hints at; zeros where it does not.
+
+    A square is taken for the room that the picture was fitted into, and, like a width alone, for a picture of 3 to 2.
+    """
+    for pattern in _LINKED:
+        if found := pattern.search(link[:_LONGEST_LINK]):
+            width = int(found["width"])
+            height = int(found.groupdict().get("height") or 0)
+            return width, round(width * 2 / 3) if height in (0, width) else height
+    return 0, 0
+
+
+_LONGEST_LINK: Final = 2_000
+
+
 def media(kind: str, data: object, detail: object = "") -> Media:
     """An attachment from its data URL, bare base64 or link. Size is 0 where only a link or an id is there."""
     level = text(detail)
     if not isinstance(data, str) or not data:
         return Media(kind, detail=level)
     if data.startswith(("http://", "https://", "gs://", "s3://", "file:")):
-        return Media(kind, detail=level)
+        width, height = linked_size(data) if kind == "image" else (0, 0)
+        return Media(kind, width, height, 0, level, guessed=width > 0)
     start = 0
     if data.startswith("data:"):
         comma = data.find(",", 0, 200)
