@@ -99,6 +99,28 @@ def test_cost_adds_up_over_splits_of_a_call_within_a_band(a: dict[str, int], b: 
     assert cost[0] + cost[1] == cost[2]
 
 
+@given(usages, st.sampled_from(ANTHROPIC[1:4]), st.data())
+@settings(max_examples=60, deadline=None)
+def test_leaves_do_not_overlap_so_moving_tokens_moves_their_price_alone(usage: dict[str, int], leaf: str, data: st.DataObject) -> None:
+    moved = data.draw(st.integers(0, usage["input_fresh"]))
+    other = {**usage, "input_fresh": usage["input_fresh"] - moved, leaf: usage[leaf] + moved}
+    base = {"provider": "anthropic", "model": "claude-sonnet-4-6"}
+    before, after = price_batch(batch([{**base, **usage}, {**base, **other}]), BOOK, 1).cost.tolist()
+    prices = {"input_cache_read": "0.3", "input_cache_write_5m": "3.75", "input_cache_write_1h": "6"}  # of $3 a million
+    assert dollars(after) - dollars(before) == moved * (Decimal(prices[leaf]) - 3) / 10**6
+
+
+def test_a_rate_is_looked_up_once_for_each_distinct_key_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Key] = []
+    plan = Book.plan
+    monkeypatch.setattr(Book, "plan", lambda self, key: asked.append(key) or plan(self, key))
+    rng = random.Random(3)
+    models, tiers = ("gpt-4o", "gpt-5.4", "o3", "nobody's"), ("", "priority", "flex")
+    calls = [{"model": rng.choice(models), "service_tier": rng.choice(tiers), "input_fresh": n} for n in range(2_000)]
+    price_batch(batch(calls), BOOK, 1)
+    assert sorted(asked) == sorted({Key("openai", call["model"], call["service_tier"]) for call in calls})
+
+
 @given(st.integers(0, 400_000), st.integers(0, 400_000), st.integers(0, 10_000))
 @settings(max_examples=60, deadline=None)
 def test_the_band_is_a_cliff_for_the_whole_request(fresh: int, cached: int, output: int) -> None:
