@@ -11,7 +11,7 @@ import click
 from pipelines.commands.announcing import terms
 from pipelines.commands.decoding import decode
 from pipelines.commands.keeping import doctor, forget, migrate, serve
-from pipelines.commands.looking import export, reconcile, summary
+from pipelines.commands.looking import audit, export, reconcile, summary
 from pipelines.commands.owning import owners
 from pipelines.commands.running import replay_dead, run
 from pipelines.commands.trying import demo, generate
@@ -30,7 +30,7 @@ def cli() -> None:
 
 
 _LOGS = (run, decode, replay_dead)
-_STORE = (summary, reconcile, export, owners, terms, serve, migrate, forget, doctor)
+_STORE = (summary, reconcile, audit, export, owners, terms, serve, migrate, forget, doctor)
 for command in (*_LOGS, *_STORE, generate, demo):
     cli.add_command(command)
 

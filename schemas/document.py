@@ -14,8 +14,8 @@ def document() -> str:
     lines = [
         "# Tables",
         "",
-        "This page is made from the code by `make docs`. `calls` is the truth; `minutes`, `hours` and `days` are derived",
-        "from it and replaced whole. Read replacing tables with `FINAL`.",
+        "This page is made from the code by `make docs`. `calls` is the truth; `minutes`, `hours`, `days` and `audit_days`",
+        "are derived from it and replaced whole. Read replacing tables with `FINAL`.",
         "",
         *(f"- [{table.name}](#{table.name}): {table.doc}" for table in TABLES),
         "",

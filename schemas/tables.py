@@ -1,8 +1,8 @@
 """The tables: every column with its ClickHouse type, its Arrow type and its meaning.
 
 This is the one source for the ClickHouse definitions (``ddl``), for the Arrow schemas that the writer sends
-(``Table.arrow``) and for ``docs/tables.md``. ``calls`` is the truth; ``minutes``, ``hours`` and ``days`` are derived
-from it and replaced whole, never incremented.
+(``Table.arrow``) and for ``docs/tables.md``. ``calls`` is the truth; ``minutes``, ``hours``, ``days`` and
+``audit_days`` are derived from it and replaced whole, never incremented.
 """
 
 from __future__ import annotations
@@ -543,6 +543,69 @@ MINUTES: Final = _rollup("minutes", "minute", "Sums of calls by minute and dimen
 HOURS: Final = _rollup("hours", "hour", "Sums of minutes by hour.")
 DAYS: Final = _rollup("days", "day", "Sums of hours by UTC day.")
 
+AUDIT_KEYS: Final = (
+    DIMENSIONS[0],
+    _label("provider", "Who served the model."),
+    _label("model", "Model that answered."),
+    _label("api", "Wire format of the body."),
+    _label("endpoint_host", "Host that was called: a proxy is one."),
+    _label("usage_source", "Who reported: vendor or gateway."),
+    _label("side", "input: the prompt; output: the answer."),
+    _label("category", "Of input media, tools, schema, tool history or plain text; of output tool calls or text."),
+    _label("count_quality", "exact_tokenizer, estimate or partial: only the first can be read as exact."),
+    _label("counted_with", "Tokenizer."),
+)
+"""What ``audit_days`` is grouped by, besides the day."""
+
+_DIFFERENCE: Final = "reported less counted tokens"
+
+AUDIT_MEASURES: Final = (
+    ("calls", "Calls whose tokens were both reported and counted."),
+    ("exact_calls", "Of these, those with no difference."),
+    ("over_calls", "Those with more tokens reported than counted."),
+    ("under_calls", "Those with fewer."),
+    ("reported", "Reported tokens: of input fresh and cached ones, audio and images; of output the visible ones."),
+    ("counted", "Counted tokens."),
+    ("difference", f"Sum of {_DIFFERENCE}."),
+    ("absolute_difference", "Sum of the differences without their sign."),
+    ("difference_p5", f"5th percentile over calls of {_DIFFERENCE} (nearest rank)."),
+    ("difference_p50", f"Median over calls of {_DIFFERENCE}."),
+    ("difference_p95", f"95th percentile over calls of {_DIFFERENCE}."),
+    ("ratio_p5", "5th percentile over calls of reported / counted, in thousandths rounded down; 0: nothing was counted."),
+    ("ratio_p50", "Median over calls of reported / counted, in thousandths."),
+    ("ratio_p95", "95th percentile over calls of reported / counted, in thousandths."),
+    ("constant", "The difference, other than 0, that most calls have; of several the smallest without its sign."),
+    ("constant_calls", "How many calls have it."),
+    ("banded_calls", "Calls whose count has an error bar, be it 0 as of exact ones; a partial count has none."),
+    ("unrated_calls", "Calls whose tokens have no price of their own: they add nothing to the dollars."),
+)
+"""Whole numbers of ``audit_days``."""
+
+AUDIT_MONEY: Final = (
+    ("cost", "Dollars of the reported tokens."),
+    ("difference_cost", "Dollars of the differences, each at the price of its own call; negative: fewer were reported."),
+    ("unexplained_cost", "Of these, dollars of what lies beyond the error bar of the count; of calls without one nothing."),
+)
+"""Sums of money of ``audit_days``."""
+
+AUDIT_DAYS: Final = Table(
+    name="audit_days",
+    doc="Reported against counted tokens by day: the drift audit. Whole days, replaced by audit where their calls changed.",
+    written_by="audit",
+    columns=(
+        AUDIT_KEYS[0],
+        Column("day", "DateTime('UTC')", None, "Start of the day, UTC."),
+        *AUDIT_KEYS[1:],
+        *(Column(name, "Int64", None, doc) for name, doc in AUDIT_MEASURES),
+        *(Column(name, _SUM_MONEY, None, doc) for name, doc in AUDIT_MONEY),
+        Column("version", "UInt64", None, "Server's clock when the day was derived, microseconds; the latest stands."),
+    ),
+    order_by="tenant, day, " + ", ".join(c.name for c in AUDIT_KEYS[1:]),
+    partition_by="toYear(day)",
+    version="version",
+    ages_by="day",
+)
+
 PRICES: Final = Table(
     name="prices",
     doc="The price book as it was compiled: one row per entry and leaf.",
@@ -659,6 +722,7 @@ TABLES: Final = (
     MINUTES,
     HOURS,
     DAYS,
+    AUDIT_DAYS,
     RECEIPTS,
     SEGMENTS,
     DEAD_LETTERS,

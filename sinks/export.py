@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from clickhouse_connect.driver.binding import format_str
 
-from schemas.tables import CALLS, DAYS, DEAD_LETTERS, HOURS, MINUTES, PRICES, RECEIPTS, RUNS, SEGMENTS, Column, Table
+from schemas.tables import AUDIT_DAYS, CALLS, DAYS, DEAD_LETTERS, HOURS, MINUTES, PRICES, RECEIPTS, RUNS, SEGMENTS, Column, Table
 from sinks.clickhouse import Store
 from sinks.dead_letters import living
 
@@ -28,6 +28,7 @@ EXPORTED: Final = {
     "minutes": MINUTES,
     "hours": HOURS,
     "days": DAYS,
+    "audit-days": AUDIT_DAYS,
     "dead-letters": DEAD_LETTERS,
     "receipts": RECEIPTS,
     "segments": SEGMENTS,
@@ -41,6 +42,7 @@ TIME: Final = {
     MINUTES.name: "minute",
     HOURS.name: "hour",
     DAYS.name: "day",
+    AUDIT_DAYS.name: "day",
     DEAD_LETTERS.name: "ingested_at",
     RECEIPTS.name: "ingested_at",
     SEGMENTS.name: "ingested_at",
@@ -174,7 +176,7 @@ def _rows(store: Store, table: Table) -> str:
 
 def _conditions(selection: Selection) -> Iterator[str]:
     table = selection.table
-    if table in (MINUTES, HOURS, DAYS):
+    if table in (MINUTES, HOURS, DAYS, AUDIT_DAYS):
         yield "t.calls != 0"  # what is left of a key that no longer has calls
     for sign, moment in ((">=", selection.since), ("<", selection.until)):
         if moment is not None:

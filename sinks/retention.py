@@ -33,6 +33,7 @@ class Retention:
     minutes: int = 0
     hours: int = 0
     days: int = 0
+    audit_days: int = 0
     runs: int = 400
     parts: int = 2
 

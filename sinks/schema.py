@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from schemas.tables import MARKS, PARTS, RETENTION, TABLES, TERMS
+from schemas.tables import AUDIT_DAYS, MARKS, PARTS, RETENTION, TABLES, TERMS
 from sinks.clickhouse import Store, StoreError
 from sinks.recompute import recompute
 
@@ -91,7 +91,7 @@ def _parts() -> tuple[str, ...]:
 
 
 def _sureness() -> tuple[str, ...]:
-    """Version 6: how sure counts and dollars are, and list prices beside those of contracts."""
+    """Version 6: how sure counts and dollars are, list prices beside those of contracts, and the drift audit."""
     calls = "`{database}`.`calls`"
     band = "Half-width in tokens of the band that holds nine of ten true values around"
     error = "Half-width in dollars of the band that holds nine of ten true costs around cost: 0 where usage was reported,"
@@ -130,7 +130,7 @@ def _sureness() -> tuple[str, ...]:
                 f" COMMENT '{comment}' AFTER `{after}`"
             )
             after = name
-    return tuple(statements)
+    return (*statements, AUDIT_DAYS.ddl("{database}"))
 
 
 STEPS: Final[dict[int, tuple[str, ...]]] = {2: _ownership(), 3: _retention(), 4: _terms(), 5: _parts(), 6: _sureness()}

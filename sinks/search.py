@@ -17,7 +17,8 @@ UNLOGGED: Final = " SETTINGS log_queries = 0"
 _VENDORS: Final = """api operation provider model model_requested deployment_type region region_scope service_tier
     service_tier_requested speed status error_type stop_reason"""
 _OURS: Final = """time_quality format usage_source usage_quality flags counted_with count_quality reported_cost_by price_status
-    price_reason cost_source rate_id book_version outcome reason role needs format_guess run_id state software kind table"""
+    price_reason cost_source rate_id book_version outcome reason role needs format_guess run_id state software kind table side
+    category"""
 VOCABULARY: Final = frozenset(f"{_VENDORS} {_OURS}".split())
 """Columns whose values are words of this software or of vendors: nobody is named there, though a word may be the same."""
 

@@ -1,4 +1,4 @@
-"""Look at a store: ``summary``, ``reconcile``, ``export``."""
+"""Look at a store: ``summary``, ``reconcile``, ``audit``, ``export``."""
 
 from __future__ import annotations
 
@@ -111,6 +111,77 @@ def reconcile(settings: Settings, fmt: str, mend: bool) -> None:
         raise CheckFailed(f"does not hold: {failed}{hint}")
 
 
+_AUDITED_BY: Final = (
+    "day",
+    "tenant",
+    "provider",
+    "model",
+    "api",
+    "side",
+    "category",
+    "count_quality",
+    "endpoint_host",
+    "usage_source",
+    "counted_with",
+)
+
+
+@click.command(short_help="Compare reported tokens with counted ones; find drift.")
+@takes_settings("store")
+@FORMAT
+@click.option("--from-time", "since", metavar="TIME", help="From the UTC day of this time on, ISO 8601.")
+@click.option("--until", metavar="TIME", help="Up to this time; the UTC day that it lies in counts whole.")
+@click.option("--tenant", multiple=True, help="Only this tenant. Again: any of these.")
+@click.option("--provider", multiple=True, help="Only this provider. Again: any of these.")
+@click.option("--model", multiple=True, help="Only this model. Again: any of these.")
+@click.option(
+    "--by",
+    multiple=True,
+    type=click.Choice(_AUDITED_BY),
+    help="Group the table by this. Again: and by this. [default: provider, model, api, side, category, count_quality]",
+)
+@click.option("--top", type=click.IntRange(0), default=20, show_default=True, help="Rows of the table for people; 0: all.")
+@click.option("--findings", "only_findings", is_flag=True, help="Only the findings.")
+@click.option("--stored", is_flag=True, help="Read audit_days as it is; derive no day anew. For a user that may only read.")
+def audit(
+    settings: Settings,
+    fmt: str,
+    since: str | None,
+    until: str | None,
+    tenant: tuple[str, ...],
+    provider: tuple[str, ...],
+    model: tuple[str, ...],
+    by: tuple[str, ...],
+    top: int,
+    only_findings: bool,
+    stored: bool,
+) -> None:
+    """Compare the tokens that vendors report with those counted from the text, worst dollars first, and name what drifts.
+
+    Brings the table audit_days up to date first, for the days asked for. Exits 1 if there are findings; docs/audit.md says
+    what each means.
+    """
+    from pipelines.audit import DEFAULT_BY, days_between, print_audit
+    from pipelines.errors import SettingsError
+    from pipelines.export import moment
+    from pipelines.stores import open_store
+    from sinks.audit import audit_days, refresh
+    from transforms.audit import findings
+
+    first, end = days_between(moment(since) if since else None, moment(until) if until else None)
+    if first >= end:
+        raise SettingsError(f"--from-time {since}: the period ends before it begins")
+    store = open_store(settings)
+    if not stored:
+        refresh(store, first, end)
+    chosen = {name: values for name, values in (("tenant", tenant), ("provider", provider), ("model", model)) if values}
+    rows = audit_days(store, first, end, chosen)
+    found = findings(rows)
+    print_audit(rows, found, tuple(dict.fromkeys(by)) or DEFAULT_BY, fmt, only_findings, top)
+    if found:
+        raise CheckFailed(f"{len(found):,} finding{'s' * (len(found) != 1)}: {', '.join(sorted({one.kind for one in found}))}")
+
+
 @click.command(short_help="Write a table to Parquet, JSON lines or CSV.")
 @takes_settings("store")
 @click.argument("table")
@@ -138,8 +209,8 @@ def export(
 ) -> None:
     """Write a table to a file, exact and deduplicated; its columns are those of docs/tables.md.
 
-    TABLE is calls, minutes, hours, days, dead-letters, receipts, segments, prices or runs. The file is there whole or not
-    at all. Prints rows, bytes and path to standard error.
+    TABLE is calls, minutes, hours, days, audit-days, dead-letters, receipts, segments, prices or runs. The file is there
+    whole or not at all. Prints rows, bytes and path to standard error.
     """
     from pipelines.export import condition, moment, target
     from pipelines.export import export as write

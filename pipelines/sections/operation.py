@@ -114,13 +114,14 @@ class Retention(Section):
     minutes: Days = Field(default=0, description="Sums by minute; no shorter than calls.")
     hours: Days = Field(default=0, description="Sums by hour; no shorter than minutes.")
     days: Days = Field(default=0, description="Sums by day; no shorter than hours.")
+    audit_days: Days = Field(default=0, description="The drift audit by day; no shorter than calls.")
     runs: Days = Field(default=400, description="What runs read, by their start.")
     parts: Days = Field(default=2, description="Parts of calls, by when they were written: how late a part may come.")
 
-    @field_validator("minutes", "hours", "days")
+    @field_validator("minutes", "hours", "days", "audit_days")
     @classmethod
     def _no_shorter(cls, value: int, info: ValidationInfo) -> int:
-        below = {"minutes": "calls", "hours": "minutes", "days": "hours"}[str(info.field_name)]
+        below = {"minutes": "calls", "hours": "minutes", "days": "hours", "audit_days": "calls"}[str(info.field_name)]
         days = info.data.get(below, 0)
         if value and (not days or value < days):
             raise ValueError(f"{below} are kept {f'{days:,} days' if days else 'for good'}, and what is made of them no shorter")
