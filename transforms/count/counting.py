@@ -95,9 +95,10 @@ class Counter:
         if call.counted_input is None and call.counted_output is None:
             return
         call.counted_with = kind.tokenizer
-        call.count_quality = "partial" if unseen else "exact_tokenizer" if kind.exact else "estimate"
+        exact = kind.exact and (not kind.open or _plain(call, content, kind))
+        call.count_quality = "partial" if unseen else "exact_tokenizer" if exact else "estimate"
         if not unseen:
-            _errors(call, content, kind)
+            _errors(call, content, kind, exact)
         if call.usage_source == "none" and _answered(call):
             _stand_in(call, kind)
 
@@ -121,14 +122,26 @@ def _counter(kind: Family) -> Callable[[str], int]:
     return lambda text: count(text) + stand_in.more(text)
 
 
-def _errors(call: Call, content: Content, kind: Family) -> None:
+def _plain(call: Call, content: Content, kind: Family) -> bool:
+    """Whether a chat template alone tells how the call is written: texts of a chat, without tools, a schema or names."""
+    if call.operation not in _CHAT or content.tools_json or content.schema_json or (kind.single and len(content.prompt) > 1):
+        return False
+    if kind.hidden.thinking and call.output_reasoning and not content.thinking:
+        return False  # instructions to think may be there or not
+    messages = (*content.prompt, *content.output)
+    return not any(message.name for message in messages) and all(
+        part.kind == "text" for message in messages for part in message.parts
+    )
+
+
+def _errors(call: Call, content: Content, kind: Family, exact: bool) -> None:
     """How far the counts may be off; how far an answer is that reasoning went before, which no record shows, is not known."""
     if call.counted_input is not None:
         band = kind.tools_band if content.tools_json or content.schema_json else kind.band
-        call.counted_input_error = 0 if kind.exact else band.around(call.counted_input)
+        call.counted_input_error = 0 if exact else band.around(call.counted_input)
     if call.counted_output is not None and not (kind.hidden_reasoning or content.thinking):
         band = kind.call_band if call.answer_call_tokens else kind.answer_band
-        call.counted_output_error = 0 if kind.exact else band.around(call.counted_output)
+        call.counted_output_error = 0 if exact else band.around(call.counted_output)
 
 
 def _input(call: Call, content: Content, kind: Family, space: Space, trail: list[bytes]) -> bool:
@@ -166,6 +179,7 @@ def _input(call: Call, content: Content, kind: Family, space: Space, trail: list
         call.user_hash = _bits(hashed(digests[USER]))
         total += call.user_tokens
     if call.operation in _CHAT:
+        framing += 0 if messages[SYSTEM] else kind.unasked
         framing = max(0, scaled(framing) + kind.offset + _hidden(content, kind))
     call.counted_input = total + framing
     return prompt.unseen
@@ -272,11 +286,11 @@ def _output(call: Call, content: Content, kind: Family, space: Space, trail: lis
             elif chat:
                 wrapped.append(len(one.called))
         elif one.size and chat:
-            framing += text_close
+            framing += 0 if kind.open and call.stop_reason == "length" else text_close
             if content.schema_json and content.tools_json and kind.schema_named and not responses:
                 # the schema is named where an answer may be a call, too
                 framing += 2 + _shape(content.schema_json, kind, space).items
-            if call.stop_reason != "length" and not kind.hidden_reasoning and kind.exact:
+            if call.stop_reason != "length" and not kind.hidden_reasoning and kind.openai:
                 framing += (1 if content.tools_json else 0) + azure
     if responses and len(wrapped) > 1:  # items of their own, but written as one call around them all
         written = [(part.name, part.text) for message in content.output for part in message.parts if part.kind == "call"]

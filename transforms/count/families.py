@@ -2,7 +2,8 @@
 
 Framing constants were inferred from recorded calls with vendor-reported usage (see docs/counting.md); image constants
 are published in OpenAI's vision guide. For models without a public table here, tokens are estimated from o200k_base by
-one ratio and one offset for each generation, fitted on recorded calls.
+one ratio and one offset for each generation, fitted on recorded calls. Models whose makers publish their tokenizers are
+counted with these where the extra ``tokenizers`` is installed, framed as their chat templates say.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import functools
 import math
 import re
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from schemas.call import Media
+from transforms.count.tokenizers import available
 
 
 class Tiles(NamedTuple):
@@ -82,6 +84,10 @@ class Family(NamedTuple):
     estimate where ``exact`` is false; they are 1000 and 0 elsewhere. ``system``, where it is told: tokens around a system
     message. How far counts may be off: ``band`` of a prompt, ``tools_band`` of one with tools or a response schema,
     ``answer_band`` of an answer, ``call_band`` of one that calls tools.
+
+    ``open``: counted with a published tokenizer and framed as the model's chat template does; ``exact`` holds for texts alone
+    then, for hosts render tools each in their way. ``unasked``: tokens around the system message that the template writes
+    where none is sent. ``single``: exact for prompts of one message only.
     """
 
     name: str
@@ -113,6 +119,14 @@ class Family(NamedTuple):
     tools_band: Band = Band(0, 0)
     answer_band: Band = Band(0, 0)
     call_band: Band = Band(0, 0)
+    open: bool = False
+    unasked: int = 0
+    single: bool = False
+
+    @property
+    def openai(self) -> bool:
+        """Whether tools, calls and results are rendered as OpenAI does it, to the token."""
+        return self.exact and not self.open
 
     def scaled(self, tokens: int) -> int:
         """``tokens`` of the family's stand-in tokenizer as an estimate of its own, rounded half up."""
@@ -219,6 +233,82 @@ _GEMINI_2: Final = _GEMINI._replace(
 """Until 2.0 nothing stands around messages, and of tools the texts alone are counted."""
 
 
+def _open(name: str, tokenizer: str, exact: bool, message: int, reply: int, tools: int = 0, **more: Any) -> Family:
+    """Every template here writes tools as JSON, and ``tools`` tokens about them (a median of recorded calls). A response schema
+    is held to by the sampler, and no part of the prompt."""
+    return Family(
+        name,
+        tokenizer,
+        exact,
+        message=message,
+        reply=reply,
+        schema_named=False,
+        open=True,
+        stand_in=StandIn(schema=-1000),
+        hidden=Hidden(tools, tools),
+        text_close=more.pop("text_close", 1),
+        band=Band(14, 40),
+        tools_band=Band(60, 200),
+        answer_band=Band(3, 60),
+        call_band=Band(20, 600),
+        **more,
+    )
+
+
+# <|begin_of_text|> (<|start_header_id|> role <|end_header_id|> \n\n text <|eot_id|>)* and the header of the answer.
+_LLAMA_3: Final = _open("llama-3", "llama3", True, 5, 5, 165)
+# From 3.1 on the system message, which is always there, begins with when knowledge ends and with the date: 20 tokens.
+_LLAMA_31: Final = _open("llama-3.1", "llama3", True, 5, 5, 165, offset=20, unasked=5)
+# Without the date:
+_LLAMA_32_OLLAMA: Final = _LLAMA_31._replace(name="llama-3.2-ollama", offset=10, hidden=Hidden(85, 85), tools_band=Band(215, 0))
+_LLAMA_GUARD: Final = _LLAMA_3._replace(name="llama-guard-3", offset=183, single=True)  # the policy stands in the template
+# As Llama 3, with names of markers of its own; no recorded prompt tells what hosts add.
+_LLAMA_4: Final = _open("llama-4", "llama4", False, 5, 5, 655)
+# (<|im_start|> role \n text <|im_end|> \n)* <|im_start|> assistant \n
+_QWEN_3: Final = _open("qwen-3", "qwen", True, 5, 3, 110, hidden_reasoning=True)
+# <think> \n opens the answer:
+_QWEN_3_OLLAMA: Final = _QWEN_3._replace(name="qwen-3-ollama", reply=5, hidden=Hidden(76, 76), tools_band=Band(140, 200))
+_QWEN_35: Final = _open("qwen-3.5", "qwen3.5", True, 5, 5, 260, hidden_reasoning=True)
+_QWEN: Final = _open("qwen-2", "qwen", False, 5, 3, 110)  # a system message is written where none is sent: which, differs
+# <bos> system (<User> text <Assistant> text <eos>)* <User> text <Assistant>
+_DEEPSEEK_3: Final = _open("deepseek-v3", "deepseek", True, 1, 2, 128, assistant=1, system=0, text_close=0)
+_DEEPSEEK_R1: Final = _DEEPSEEK_3._replace(name="deepseek-r1", hidden_reasoning=True)
+# From 3.1 on <think> or </think> stands behind each <Assistant>.
+_DEEPSEEK_32: Final = _DEEPSEEK_3._replace(name="deepseek-v3.2", reply=3, assistant=2, hidden_reasoning=True)
+_DEEPSEEK_4: Final = _DEEPSEEK_32._replace(name="deepseek-v4", hidden=Hidden(240, 240, 0, 79), band=Band(79, 40))
+_DEEPSEEK: Final = _DEEPSEEK_32._replace(name="deepseek", exact=False)  # names that the vendor gives to one model after another
+# <s> ([SYSTEM_PROMPT] text [/SYSTEM_PROMPT]) ([INST] text [/INST] text </s>)*
+_MISTRAL: Final = _open("ministral", "tekken", True, 2, 1, 24, assistant=-1)
+_MISTRAL_SMALL: Final = _MISTRAL._replace(name="mistral-small", offset=12)  # what the vendor adds to it and to Magistral
+_TEKKEN: Final = _MISTRAL._replace(name="tekken", exact=False)
+
+_OPEN: Final[tuple[tuple[str, str, Family], ...]] = (  # model, provider; the first match wins
+    (r"deepseek-r1-distill-llama", "", _DEEPSEEK_R1._replace(name="deepseek-r1-llama", tokenizer="llama3", text_close=1)),
+    (r"deepseek-r1-distill-qwen", "", _DEEPSEEK_R1._replace(name="deepseek-r1-qwen", tokenizer="qwen", exact=False)),
+    (r"deepseek.*r1", "", _DEEPSEEK_R1),
+    (r"deepseek.*v4", "", _DEEPSEEK_4),
+    (r"deepseek.*v3[.-][12]", "", _DEEPSEEK_32),
+    (r"deepseek.*v3", "", _DEEPSEEK_3),
+    (r"deepseek-(chat|reasoner)$", "", _DEEPSEEK),
+    (r"llama-?guard-?3", "ollama", _LLAMA_GUARD),
+    (r"llama-?guard", "", _LLAMA_GUARD._replace(name="llama-guard", exact=False)),
+    (r"llama-?4", "", _LLAMA_4),
+    (r"llama-?3[-.]2(?!\d?b)", "ollama", _LLAMA_32_OLLAMA),
+    (r"llama-?3[-.][1-9](?!\d?b)", "", _LLAMA_31),
+    (r"llama-?3(?!\.|\d)", "", _LLAMA_3),
+    (r"qwen-?3[-.][56]", "", _QWEN_35),
+    (r"qwen-?3", "ollama", _QWEN_3_OLLAMA),
+    (r"qwen-?3", "", _QWEN_3),
+    (r"qwen-?(1|2|plus|turbo|max)|qwq|qvq", "", _QWEN),
+    (r"mixtral|mamba|mistral-(7b|tiny)|(mistral-large|codestral)-240[2-7]", "", _estimate("mistral", 1080, -2)),
+    (r"(mistral|magistral)-small-latest", "mistral", _MISTRAL_SMALL),
+    (r"ministral|mistral-large", "", _MISTRAL),
+    (r"mistral|codestral|devstral|pixtral|magistral|voxtral|nemo$", "", _TEKKEN),
+)
+_ADDING: Final = frozenset({"venice"})
+"""Hosts that put instructions of their own before a prompt, 900 to 1,600 tokens of them."""
+_COMPILED_OPEN: Final = tuple((re.compile(pattern), re.compile(provider), family) for pattern, provider, family in _OPEN)
+
 _RULES: Final[tuple[tuple[str, Family], ...]] = (  # the first match wins
     (r"gpt-oss", _GPT4O._replace(name="gpt-oss", tokenizer="o200k_harmony", images=None, offset=60)),
     (r"text-embedding-(3|ada)|^ada-002", _EMBEDDING),
@@ -269,12 +359,22 @@ _COMPILED_ESTIMATES: Final = tuple((re.compile(pattern), family) for pattern, fa
 def family(model: str, provider: str = "") -> Family:
     """The family of a model name as answered by ``provider``; an unknown name gives the family ``unknown``.
 
+    An open model whose tokenizer is not installed has a family that estimates.
+
     Names may carry a vendor prefix (``openai/gpt-4o``), a region (``us.anthropic.claude…``) or a date.
     """
     name = model.lower().rsplit("/", 1)[-1].removeprefix("openai.").removeprefix("ft:")
     for pattern, found in _COMPILED:
         if pattern.search(name):
             return found
+    for pattern, host, found in _COMPILED_OPEN:
+        if pattern.search(name) and host.search(provider):
+            if not available(found.tokenizer):
+                break
+            if provider not in _ADDING:
+                return found
+            unseen = Band(1600, 0)
+            return found._replace(name=f"{found.name}-{provider}", exact=False, band=unseen, tools_band=unseen)
     for pattern, found in _COMPILED_ESTIMATES:
         if pattern.search(name) or pattern.search(provider):
             return found

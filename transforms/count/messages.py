@@ -100,8 +100,8 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
             said |= part.text != ""
     called_tokens = 0
     if calls:
-        called_tokens = call_tokens(calls, space, responses or not kind.exact)
-        framing += 5 + 3 * len(calls) if responses else kind.call * len(calls) if not kind.exact else 8 if len(calls) == 1 else 7
+        called_tokens = call_tokens(calls, space, responses or not kind.openai)
+        framing += 5 + 3 * len(calls) if responses else kind.call * len(calls) if not kind.openai else 8 if len(calls) == 1 else 7
     speaks = said or not (calls or results)
     if speaks:
         framing += _around(kind, role, side)

