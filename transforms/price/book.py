@@ -6,6 +6,7 @@ import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -97,13 +98,17 @@ class Book:
     """A compiled price book. Immutable but for the memory of look-ups.
 
     ``entries`` are sorted by ``rate_id``; ``rates[entry, unit]`` are pico-dollars per unit, in the order of
-    ``rates.UNITS``; ``known`` tells where a rate exists; ``free`` which entries cost nothing by statement.
+    ``rates.UNITS``; ``known`` tells where a rate exists; ``free`` which entries cost nothing by statement. ``corrected`` are
+    prices that a later record has replaced: nothing is priced by them.
     """
 
     def __init__(self, books: dict[str, ProviderBook]) -> None:
         self._books = books
         self.entries: tuple[Entry, ...] = tuple(
             sorted((entry for book in books.values() for entry in book.entries), key=lambda entry: entry.rate_id)
+        )
+        self.corrected: tuple[Entry, ...] = tuple(
+            sorted((e for book in books.values() for e in book.corrected), key=lambda entry: (entry.rate_id, entry.recorded))
         )
         self.rate_ids = [entry.rate_id for entry in self.entries]
         self._row = {rate_id: row for row, rate_id in enumerate(self.rate_ids)}
@@ -118,7 +123,7 @@ class Book:
                 self.rates[row, UNITS.index(unit)] = rate
                 self.known[row, UNITS.index(unit)] = True
         self.known[:, UNITS.index("requests")] = True  # a request costs nothing of itself unless an entry says so
-        self.book_version = _version(self.entries, books)
+        self.book_version = _version(self.entries, self.corrected, books)
         self._by_model: dict[tuple[str, str], list[Entry]] = {}
         for entry in self.entries:
             self._by_model.setdefault((entry.provider, entry.model), []).append(entry)
@@ -155,6 +160,23 @@ class Book:
         starts = [EVER, *sorted(cuts - {EVER, FOREVER})]
         segments = [self._segment(key.provider, rules, tier, scopes, start) for start in starts]
         return self._tabulate(starts[1:], segments)
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Those that the book knows, in order of their names."""
+        return tuple(sorted(self._books))
+
+    def names(self, provider: str) -> tuple[NameRule, ...]:
+        """Every name of a provider's models, in the order of the files."""
+        return tuple(self._books[provider].names) if provider in self._books else ()
+
+    def meaning(self, provider: str, model: str, time: int) -> NameRule | None:
+        """The name of the book that a name as logged is read as at a time (UTC microseconds)."""
+        book = self._books.get(provider)
+        if book is None:
+            return None
+        rules = self._names[provider].matches(normalise(model, book.prefixes).spellings)
+        return next((rule for rule in rules if rule.valid_from <= time < rule.valid_to), None)
 
     def _segment(self, provider: str, rules: list[NameRule], tier: str, scopes: tuple[str, ...], start: int) -> list[Entry] | str:
         """The entries that hold from ``start`` on, or why there are none."""
@@ -229,7 +251,7 @@ def _nothing(reason: str) -> Plan:
     return Plan(empty, empty, (), np.full((1, 1, 1), row, np.int32), row)
 
 
-def _version(entries: Iterable[Entry], books: dict[str, ProviderBook]) -> str:
+def _version(entries: Iterable[Entry], corrected: Iterable[Entry], books: dict[str, ProviderBook]) -> str:
     """Latest day a figure was recorded, and a hash over everything that can change a price."""
     digest = hashlib.blake2b(digest_size=4)
     recorded = ""
@@ -237,6 +259,8 @@ def _version(entries: Iterable[Entry], books: dict[str, ProviderBook]) -> str:
         recorded = max(recorded, entry.recorded)
         parts = (entry.rate_id, entry.valid_to, sorted(entry.rates.items()), entry.free, entry.window)
         digest.update(repr(_stable(parts)).encode())
+    for entry in corrected:  # that it was corrected is knowledge, too
+        digest.update(repr((entry.rate_id, entry.recorded)).encode())
     for provider in sorted(books):
         book = books[provider]
         names = sorted(map(repr, book.names))
@@ -253,18 +277,19 @@ def _stable(value: Any) -> Any:
     return value
 
 
-def load_book(extra_dirs: Iterable[str | Folder] = (), *, built_in: bool = True) -> Book:
+def load_book(extra_dirs: Iterable[str | Folder] = (), *, built_in: bool = True, known_on: date | None = None) -> Book:
     """The book of the package, and over it the ``*.toml`` files of each folder of ``extra_dirs``, in order.
 
     An added price replaces, while it holds, the package's prices of the same model, tier and scope, all bands at once;
-    an added name goes before the package's. ``built_in=False`` takes the folders alone. Raises ``BookError``, which
-    names file, entry, field and fix.
+    an added name goes before the package's. ``built_in=False`` takes the folders alone. ``known_on`` takes only what was
+    recorded until the end of that day: the book as it would have been then. Raises ``BookError``, which names file, entry,
+    field and fix.
     """
     books: dict[str, ProviderBook] = {}
     extra = (Path(folder) if isinstance(folder, str) else folder for folder in extra_dirs)
     folders: list[Folder] = [*([BUILT_IN] if built_in else []), *extra]
     for layer, folder in enumerate(folders):
-        read_layer(folder, layer, books)
+        read_layer(folder, layer, books, known_on)
     return Book(books)
 
 

@@ -58,7 +58,7 @@ _FILE_FIELDS: Final = frozenset(
     }
 )
 _MODEL_FIELDS: Final = frozenset({"model", "names", "except", "source", "recorded", "prices"})
-_ALIAS_FIELDS: Final = frozenset({"name", "model", "from", "to"})
+_ALIAS_FIELDS: Final = frozenset({"name", "model", "from", "to", "recorded"})
 _PRICE_FIELDS: Final = frozenset({"from", "to", "tier", "scope", "above", "window", "free", "source", "recorded", *FIELDS})
 _WINDOW_FIELDS: Final = frozenset({"hours", "weekdays", "except_dates"})
 _HOURS: Final = re.compile(r"^([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-3]):([0-5][0-9])$")
@@ -130,7 +130,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class NameRule:
-    """A name or pattern that means ``model`` from ``valid_from`` to ``valid_to``, unless it matches an exception."""
+    """A name or pattern that means ``model`` from ``valid_from`` to ``valid_to``, unless it matches an exception.
+
+    ``recorded`` is the day on which an alias was written down; empty for the names of a model, which come with its prices.
+    """
 
     name: str
     model: str
@@ -138,13 +141,21 @@ class NameRule:
     valid_from: int = EVER
     valid_to: int = FOREVER
     layer: int = 0
+    recorded: str = field(default="", repr=False)  # the version of a book goes by the other fields
+    place: str = field(default="", repr=False, compare=False)
 
 
 @dataclass
 class ProviderBook:
-    """All that the files of all layers say about one provider."""
+    """All that the files of all layers say about one provider.
+
+    ``corrected``: prices that a later record of the same model, tier, scope and date has replaced. ``models``: all that any
+    price is stated for, also where it was not known yet.
+    """
 
     entries: list[Entry] = field(default_factory=list)
+    corrected: list[Entry] = field(default_factory=list)
+    models: set[str] = field(default_factory=set)
     names: list[NameRule] = field(default_factory=list)
     prefixes: set[str] = field(default_factory=set)
     standard_tiers: set[str] = field(default_factory=lambda: {"", STANDARD, "default"})
@@ -170,20 +181,22 @@ def read_folder(folder: Path) -> Files:
     return tuple(files)
 
 
-def read_layer(folder: Folder, layer: int, books: dict[str, ProviderBook]) -> None:
-    """Add every file of ``folder`` to ``books``. Raises ``BookError``."""
+def read_layer(folder: Folder, layer: int, books: dict[str, ProviderBook], known_on: date | None = None) -> None:
+    """Add every file of ``folder`` to ``books``, or of it what was recorded until the end of ``known_on``. Raises ``BookError``."""
     for name, text in read_folder(folder) if isinstance(folder, Path) else folder:
         try:
             data = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise BookError(f"{name}: cannot be read as TOML: {error}") from error
         _read_file(data, name, layer, books)
+    day = known_on.isoformat() if known_on else "9999"
     for provider, book in books.items():
-        book.entries = [
-            *(entry for entry in book.entries if entry.layer != layer),
-            *_close(entry for entry in book.entries if entry.layer == layer),
-        ]
-        _check_names(provider, book, layer)
+        stated = [entry for entry in book.entries if entry.layer == layer]
+        standing, corrected = _standing(entry for entry in stated if entry.recorded <= day)
+        book.models.update(entry.model for entry in stated)
+        book.entries = [*(entry for entry in book.entries if entry.layer != layer), *_close(standing)]
+        book.corrected += corrected
+        _check_names(provider, book, layer, day)
 
 
 def _read_file(data: dict[str, Any], file: str, layer: int, books: dict[str, ProviderBook]) -> None:
@@ -208,14 +221,16 @@ def _read_file(data: dict[str, Any], file: str, layer: int, books: dict[str, Pro
             name = string(model, "model", place)
             excepted = tuple(strings(model, "except", place))
             for spelling in dict.fromkeys((name, *strings(model, "names", place))):
-                book.names.append(NameRule(spelling.lower(), name, excepted, layer=layer))
+                book.names.append(NameRule(spelling.lower(), name, excepted, layer=layer, place=place))
             book.entries.extend(_prices(model, name, provider, place, data, windows, same, layer))
         for number, alias in enumerate(aliases, 1):
             place = f"{file}, alias {alias.get('name', f'number {number}')!r}"
             check_fields(alias, _ALIAS_FIELDS, place)
             start, end = interval(alias, place)
-            rule = NameRule(string(alias, "name", place).lower(), string(alias, "model", place), (), start, end, layer)
-            book.names.append(rule)
+            recorded = alias.get("recorded", data.get("recorded"))
+            day = _day(recorded, place) if recorded is not None else ""
+            name, means = string(alias, "name", place).lower(), string(alias, "model", place)
+            book.names.append(NameRule(name, means, (), start, end, layer, day, place))
 
 
 def _prices(
@@ -249,8 +264,7 @@ def _prices(
         if not isinstance(source, str) or not source:
             raise BookError(f'{at}: field "source" is missing: say where the figure comes from')
         recorded = price.get("recorded", model.get("recorded", data.get("recorded")))
-        if not isinstance(recorded, date):
-            raise BookError(f'{at}: field "recorded" is missing: a date such as 2026-11-24')
+        day = _day(recorded, at)
         for tier, scope in product(texts(price, "tier", STANDARD, at), texts(price, "scope", "", at)):
             yield Entry(
                 provider=provider,
@@ -265,10 +279,16 @@ def _prices(
                 listed=listed,
                 free=str(free),
                 source=source,
-                recorded=recorded.isoformat(),
+                recorded=day,
                 layer=layer,
                 place=at,
             )
+
+
+def _day(recorded: object, at: str) -> str:
+    if type(recorded) is not date:
+        raise BookError(f'{at}: field "recorded" is missing or no day: a date without quotes such as 2026-11-24')
+    return recorded.isoformat()
 
 
 def _rates(price: dict[str, Any], same: Mapping[str, str], at: str) -> tuple[dict[str, str], dict[str, int]]:
@@ -326,6 +346,23 @@ def _window(name: str, value: Any, file: str) -> Window:
     return Window(name, tuple(minutes), frozenset(weekdays), frozenset(days))
 
 
+def _standing(entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """The prices as last recorded, and those that they correct.
+
+    What was recorded last for a model, tier, scope and start replaces all bands and windows of what was recorded before.
+    """
+    found = list(entries)
+    last: dict[tuple[str, str, str, int], str] = {}
+    for entry in found:
+        last[_start_of(entry)] = max(entry.recorded, last.get(_start_of(entry), ""))
+    standing = [entry for entry in found if entry.recorded == last[_start_of(entry)]]
+    return standing, [entry for entry in found if entry.recorded != last[_start_of(entry)]]
+
+
+def _start_of(entry: Entry) -> tuple[str, str, str, int]:
+    return entry.model, entry.tier, entry.scope, entry.valid_from
+
+
 def _close(entries: Iterable[Entry]) -> list[Entry]:
     """End each price where the next one of its model, tier and scope begins; all bands and windows change together.
 
@@ -353,7 +390,7 @@ def _close(entries: Iterable[Entry]) -> list[Entry]:
                 if twin is not entry:
                     raise BookError(
                         f'{entry.place}: field "from": overlaps {twin.rate_id} ({twin.place}) for the same model, '
-                        'tier, scope and band; remove one or give this one another "from"'
+                        'tier, scope and band; remove one, or give this one another "from", or a later "recorded" if it corrects'
                     )
             _check_bands(first, seen)
             closed += [replace(entry, valid_to=min(first.valid_to, following)) for entry in group[start]]
@@ -371,16 +408,27 @@ def _check_bands(first: Entry, seen: Iterable[tuple[int, str]]) -> None:
         raise BookError(f'{first.place}: field "window": state all bands in the window as well as outside of it')
 
 
-def _check_names(provider: str, book: ProviderBook, layer: int) -> None:
-    """One name of one layer must not mean two models at the same time, and must mean one that has prices."""
-    known = {entry.model for entry in book.entries}
-    rules = sorted((r for r in book.names if r.layer == layer), key=lambda r: (r.name, r.valid_from))
-    for rule in rules:
-        if rule.model not in known:
-            raise BookError(f"{provider}, alias {rule.name!r}: model {rule.model!r} has no prices; add it or mend the name")
-    for earlier, later in pairwise(rules):
+def _check_names(provider: str, book: ProviderBook, layer: int, day: str) -> None:
+    """One name of one layer must not mean two models at the same time, and must mean one that has prices.
+
+    Of aliases with the same name and start the one recorded last stands; a name of which no price is known yet is left out.
+    """
+    stated = [rule for rule in book.names if rule.layer == layer]
+    for rule in stated:
+        if rule.model not in book.models:
+            raise BookError(
+                f"{rule.place}: {provider}, alias {rule.name!r}: model {rule.model!r} has no prices; add it or mend the name"
+            )
+    priced = {entry.model for entry in book.entries}
+    known = [rule for rule in stated if rule.recorded <= day and rule.model in priced]
+    last: dict[tuple[str, int], str] = {}
+    for rule in known:
+        last[rule.name, rule.valid_from] = max(rule.recorded, last.get((rule.name, rule.valid_from), ""))
+    rules = [rule for rule in known if not rule.recorded or rule.recorded == last[rule.name, rule.valid_from]]
+    book.names = [*(rule for rule in book.names if rule.layer != layer), *rules]
+    for earlier, later in pairwise(sorted(rules, key=lambda rule: (rule.name, rule.valid_from, rule.valid_to))):
         if earlier.name == later.name and earlier.model != later.model and later.valid_from < earlier.valid_to:
             raise BookError(
-                f"{provider}, name {later.name!r}: means both {earlier.model!r} and {later.model!r} at the same time; "
-                "remove one or give both dates"
+                f"{later.place}: {provider}, name {later.name!r}: means both {earlier.model!r} and {later.model!r} at the same "
+                "time; remove one or give both dates"
             )
