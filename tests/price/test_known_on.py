@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from datetime import date, timedelta
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -77,7 +77,7 @@ def test_a_price_is_the_one_recorded_last_until_the_day(folder: Files, day: date
 @settings(max_examples=60, deadline=None)
 def test_knowledge_only_grows_and_the_last_of_it_is_the_book(folder: Files) -> None:
     books = [known(folder, day) for day in DAYS]
-    for earlier, later in zip(books, books[1:], strict=False):
+    for earlier, later in pairwise(books):
         whole = {(e.rate_id, e.recorded, e.listed["input_fresh"]) for e in (*later.entries, *later.corrected)}
         assert {(e.rate_id, e.recorded, e.listed["input_fresh"]) for e in (*earlier.entries, *earlier.corrected)} <= whole
         facts = [len(book.entries) + len(book.corrected) for book in (earlier, later)]

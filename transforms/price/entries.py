@@ -182,7 +182,7 @@ def read_folder(folder: Path) -> Files:
 
 
 def read_layer(folder: Folder, layer: int, books: dict[str, ProviderBook], known_on: date | None = None) -> None:
-    """Add every file of ``folder`` to ``books``, or of it what was recorded until the end of ``known_on``. Raises ``BookError``."""
+    """Add every file of ``folder`` to ``books``, or what of it was recorded until ``known_on``. Raises ``BookError``."""
     for name, text in read_folder(folder) if isinstance(folder, Path) else folder:
         try:
             data = tomllib.loads(text)

@@ -1,0 +1,108 @@
+"""What calls are priced by: ``prices`` and ``explain``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import click
+
+from pipelines.commands.options import FORMAT, takes_settings
+from pipelines.errors import CheckFailed
+from pipelines.sections import Settings
+from pipelines.show import Format
+
+_AT: Final = click.option("--at", metavar="TIME", help="Time, ISO 8601, UTC where it names no zone. [default: now]")
+_KNOWN_ON: Final = click.option("--known-on", metavar="DAY", help="Only what was recorded until then: the book of that day.")
+_PROVIDER: Final = click.option("--provider", default="", help="Only this provider.")
+_TODAY: Final = click.option("--today", metavar="DAY", help="Take this for today. [default: today]")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@click.group(short_help="The price book: look, compare, check, import.")
+def prices() -> None:
+    """What calls are priced by: prices that hold, a model's history, differences, what is odd, other people's lists."""
+
+
+@prices.command("list")
+@takes_settings("price")
+@FORMAT
+@_PROVIDER
+@click.option("--model", default="*", help="Only models that match: claude-*.")
+@click.option("--tier", default="", help="Only this tier.")
+@_AT
+@_KNOWN_ON
+def list_(settings: Settings, fmt: str, provider: str, model: str, tier: str, at: str | None, known_on: str | None) -> None:
+    """Show the prices that hold at a time."""
+    from pipelines.pricing import day, micros, print_prices
+    from transforms.price import load_book
+    from transforms.price.history import holding
+
+    book = load_book(settings.price.books, known_on=day(known_on))
+    found = holding(book, micros(at or _now()), provider, model, tier)
+    print_prices(found, f"Prices of book {book.book_version} at {at or 'this moment'}", fmt)
+
+
+@prices.command("show")
+@takes_settings("price")
+@FORMAT
+@click.argument("model")
+@_PROVIDER
+@_AT
+@_KNOWN_ON
+def show_(settings: Settings, fmt: str, model: str, provider: str, at: str | None, known_on: str | None) -> None:
+    """Show all prices that a model ever had, and the names that lead to it. MODEL is a name as it stands in logs."""
+    from pipelines.pricing import day, history_rows, micros, print_history, print_history_rows
+    from transforms.price import load_book
+    from transforms.price.history import histories, holding, nearest
+
+    book = load_book(settings.price.books, known_on=day(known_on))
+    time = micros(at or _now())
+    found = histories(book, model, time, provider)
+    if not found:
+        near = nearest(book, model, provider)
+        perhaps = f"; did you mean {', '.join(near)}?" if near else "; llm-finops prices list shows the models"
+        raise CheckFailed(f"{model}: no model of {provider or 'the book'} has this name{perhaps}")
+    holds = {entry.rate_id for entry in holding(book, time)}
+    if fmt == Format.TABLE:
+        for number, one in enumerate(found):
+            click.echo() if number else None
+            print_history(one, model, time)
+    else:
+        print_history_rows([row for one in found for row in history_rows(one, holds)], fmt)
+
+
+@prices.command()
+@FORMAT
+@_PROVIDER
+@click.argument("a")
+@click.argument("b")
+def diff(fmt: str, provider: str, a: str, b: str) -> None:
+    """Show in which prices B differs from A: each is built-in, built-in@DAY (as known then), a folder or a file."""
+    from pipelines.pricing import book_named, print_changes
+    from transforms.price.history import differences
+
+    old, new = ([entry for entry in book_named(name) if provider in ("", entry.provider)] for name in (a, b))
+    print_changes(list(differences(old, new)), f"From {a} to {b}", fmt)
+
+
+@prices.command()
+@takes_settings("price")
+@FORMAT
+@_TODAY
+@click.option("--stale-days", type=click.IntRange(1), default=180, show_default=True, help="Age of a record that is asked about.")
+@click.option("--strict", is_flag=True, help="Exit 1 for warnings, too.")
+@click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
+def check(settings: Settings, fmt: str, today: str | None, stale_days: int, strict: bool, folders: tuple[Path, ...]) -> None:
+    """Show what is wrong or odd about FOLDERS of prices, or about the book and own prices of the settings. Exits 1 on errors."""
+    from pipelines.pricing import day, findings, print_findings
+
+    found = findings(folders, settings.price.books, day(today or _now()) or datetime.now(UTC).date(), stale_days)
+    print_findings(found, fmt)
+    errors = sum(one.severity == "error" for one in found)
+    if errors or (strict and found):
+        raise CheckFailed(f"{errors} errors, {len(found) - errors} warnings in prices")

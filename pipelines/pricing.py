@@ -1,0 +1,184 @@
+"""``llm-finops prices``: the price book as people see it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+from pipelines.errors import SettingsError
+from pipelines.export import moment
+from pipelines.show import Column, Format, Kind, Table, show, table_of
+from transforms.price import Book, BookError, load_book
+from transforms.price.check import ERROR, Finding, check_book
+from transforms.price.entries import Entry, Files, iso
+from transforms.price.fields import EVER, FOREVER
+from transforms.price.history import Change, History, entry_row
+from transforms.price.rates import FIELDS
+
+BUILT_IN: Final = "built-in"
+
+_PLACE: Final = ("provider", "model", "tier", "scope", "above", "window")
+_SHOWN: Final = {
+    "input": "in",
+    "cache_read": "cache read",
+    "cache_write": "write",
+    "cache_write_5m": "write 5m",
+    "cache_write_1h": "write 1h",
+    "output": "out",
+}
+"""Fields with a column of their own for people; others share one, unless they cost what these do anyway."""
+_LIKE: Final = {"tool_use": "input", "image_input": "input", "audio_input": "input", "reasoning": "output"}
+
+
+def day(text: str | None) -> date | None:
+    """A day as an option states it.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    return moment(text).date() if text else None
+
+
+def micros(text: str) -> int:
+    """A time as an option states it, in UTC microseconds."""
+    return round(moment(text).timestamp()) * 1_000_000
+
+
+def book_named(name: str) -> list[Entry]:
+    """The prices of ``built-in``, of ``built-in@DAY`` as known on that day, of a folder or of one file.
+
+    Raises:
+        SettingsError, transforms.price.BookError: there is no such book, or it is wrong.
+    """
+    head, at, known_on = name.partition("@")
+    if head == BUILT_IN:
+        return list(load_book(known_on=day(known_on) if at else None).entries)
+    return [entry for entry in load_book([_folder(Path(name))]).entries if entry.layer]
+
+
+def _folder(path: Path) -> Path | Files:
+    if not path.exists():
+        raise SettingsError(f"{path}: no such folder or file of prices; or name built-in, built-in@2026-11-24")
+    if path.is_dir():
+        return path
+    try:
+        return ((path.name, path.read_text(encoding="utf-8")),)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BookError(f"{path.name}: cannot be read as TOML: {error}") from error
+
+
+def print_prices(entries: Iterable[Entry], title: str, fmt: str, more: Sequence[str] = ()) -> None:
+    """A row for each price; for people only the columns that say something. ``more``: further columns of ``entry_row``."""
+    rows = [entry_row(entry) for entry in sorted(entries, key=lambda entry: (entry.provider, entry.model, _in_order(entry)))]
+    if fmt != Format.TABLE:
+        names = (*_PLACE, "from", "to", *FIELDS, "free", "rate_id", "source", "recorded")
+        columns = [Column(name, Kind.COUNT if name == "above" else Kind.TEXT) for name in names]
+        show(table_of(rows, columns), fmt)
+        return
+    shown = [_for_people(row) for row in rows]
+    names = ("model", "tier", "band", "from", "to", *_SHOWN.values(), "other", *more)
+    columns = [Column(name) for name in names if name == "model" or any(row[name] for row in shown)]
+    show(table_of(shown, columns, title, "dollars per million tokens, fees per thousand; --format json has every column"), fmt)
+
+
+def _for_people(row: dict[str, Any]) -> dict[str, Any]:
+    band = (f">{row['above']:,}" if row["above"] else "") + (f" {row['window']}" if row["window"] else "")
+    fields = {title: row[field] or "" for field, title in _SHOWN.items()}
+    others = [f for f in FIELDS if f not in _SHOWN and row[f] and row[f] != row.get(_LIKE.get(f, ""))]
+    tier = row["tier"] + (f" {row['scope']}" if row["scope"] else "")
+    other = row["free"] or ", ".join(f"{field} {row[field]}" for field in others)
+    return {**row, **fields, "model": f"{row['provider']}/{row['model']}", "tier": tier, "band": band.strip(), "other": other}
+
+
+def print_history(found: History, logged: str, at: int) -> None:
+    """For people: a model's prices in order, then those corrected since, then its names."""
+    fmt = Format.TABLE
+    how = f"is read as {found.read_as.name!r} of" if found.read_as else "means nothing, though there is the model"
+    title = f"{logged!r} at {iso(at)} {how} {found.provider}/{found.model}"
+    if found.entries or found.corrected:
+        print_prices(found.entries, title, fmt, ("recorded",))
+        if found.corrected:
+            print_prices(found.corrected, "Corrected since", fmt, ("recorded",))
+        names = [[name.name, *_span(name.valid_from, name.valid_to), name.recorded or None] for name in found.names]
+        sources = dict.fromkeys(entry.free or entry.source for entry in found.entries)
+        columns = [Column("name"), Column("from"), Column("to"), Column("recorded")]
+        show(Table(columns, names, "Names", f"source: {'; '.join(sources)}"), fmt)
+
+
+def history_rows(found: History, holds: set[str]) -> list[dict[str, Any]]:
+    """What JSON and CSV say of a model: a row for each price, with the names that lead to it."""
+    names = ", ".join(f"{n.name}" + (f" ({_when(n.valid_from, n.valid_to)})" if n.recorded else "") for n in found.names)
+    read_as = found.read_as.name if found.read_as else None
+    some = [(entry, False) for entry in sorted(found.entries, key=_in_order)]
+    some += [(entry, True) for entry in sorted(found.corrected, key=_in_order)]
+    more = {"read_as": read_as, "names": names}
+    return [{**entry_row(entry), "corrected": old, "holds": not old and entry.rate_id in holds, **more} for entry, old in some]
+
+
+def print_history_rows(rows: list[dict[str, Any]], fmt: str) -> None:
+    """The rows of ``history_rows``, exactly."""
+    names = (*_PLACE, "from", "to", *FIELDS, "free", "rate_id", "source", "recorded", "corrected", "holds", "read_as", "names")
+    show(table_of(rows, [Column(name, Kind.COUNT if name == "above" else Kind.TEXT) for name in names]), fmt)
+
+
+def _in_order(entry: Entry) -> tuple[Any, ...]:
+    window = entry.window.name if entry.window else ""
+    return (entry.tier != "standard", entry.tier, entry.scope, entry.valid_from, window, entry.above, entry.recorded)
+
+
+def _span(start: int, end: int) -> tuple[str | None, str | None]:
+    return (None if start == EVER else iso(start), None if end == FOREVER else iso(end))
+
+
+def _when(start: int, end: int) -> str:
+    return " to ".join(side or "…" for side in _span(start, end))
+
+
+def print_changes(changes: Sequence[Change], title: str, fmt: str) -> None:
+    """A row for each field of a price in which two books differ."""
+    rows = [{**change._asdict(), "ratio": change.ratio} for change in changes]
+    if fmt == Format.TABLE:
+        rows = [{**row, "ratio": f"{row['ratio'].normalize():f}" if row["ratio"] is not None else None} for row in rows]
+    counts = ", ".join(
+        f"{len({c.rate_id for c in changes if c.kind == kind}):,} {kind}" for kind in ("changed", "added", "removed")
+    )
+    columns = [Column("kind"), Column("rate_id", title="price"), *map(Column, ("field", "old", "new", "ratio"))]
+    show(table_of(rows, columns, title, counts), fmt)
+
+
+def findings(folders: Sequence[Path], own: Sequence[Path], today: date, stale_days: int) -> list[Finding]:
+    """What is odd about these folders; about the built-in book and the folders of the settings if none are named."""
+    found: list[Finding] = []
+    for some in [[folder] for folder in folders] or [list(own)]:
+        try:
+            book: Book = load_book([_folder(path) for path in some])
+        except (BookError, SettingsError) as error:
+            found.append(_refused(str(error)))
+            continue
+        places = {entry.place for entry in book.entries if entry.layer}
+        places |= {rule.place for provider in book.providers for rule in book.names(provider) if rule.layer}
+        found += [one for one in check_book(book, today, stale_days) if not folders or one.place in places]
+    return found
+
+
+def _refused(text: str) -> Finding:
+    place, _, said = text.partition(": ")
+    field = re.search(r'field "(\w+)"', text)
+    said, _, fix = said.partition("; ")
+    return Finding(ERROR, "refused", place, field[1] if field else "", said, fix or "mend it as said: nothing of it is loaded")
+
+
+def print_findings(found: Sequence[Finding], fmt: str) -> None:
+    """A row for each finding."""
+    rows = [{**one._asdict(), **dict(zip(("file", "entry"), _parts(one.place), strict=True))} for one in found]
+    columns = [Column(name) for name in ("severity", "check", "file", "entry", "field", "finding", "fix")]
+    errors = sum(one.severity == ERROR for one in found)
+    show(table_of(rows, columns, "Prices", f"{errors} errors, {len(found) - errors} warnings"), fmt)
+
+
+def _parts(place: str) -> tuple[str, str]:
+    file, _, entry = place.partition(", ")
+    return file, entry
