@@ -13,7 +13,7 @@ from pipelines.commands.decoding import decode
 from pipelines.commands.keeping import doctor, forget, migrate, serve
 from pipelines.commands.looking import audit, export, reconcile, summary
 from pipelines.commands.owning import owners
-from pipelines.commands.pricing import prices
+from pipelines.commands.pricing import explain, prices
 from pipelines.commands.running import replay_dead, run
 from pipelines.commands.trying import demo, generate
 from pipelines.errors import fail
@@ -31,7 +31,7 @@ def cli() -> None:
 
 
 _LOGS = (run, decode, replay_dead)
-_STORE = (summary, reconcile, audit, export, owners, prices, terms, serve, migrate, forget, doctor)
+_STORE = (summary, explain, reconcile, audit, export, owners, prices, terms, serve, migrate, forget, doctor)
 for command in (*_LOGS, *_STORE, generate, demo):
     cli.add_command(command)
 

@@ -106,3 +106,72 @@ def check(settings: Settings, fmt: str, today: str | None, stale_days: int, stri
     errors = sum(one.severity == "error" for one in found)
     if errors or (strict and found):
         raise CheckFailed(f"{errors} errors, {len(found) - errors} warnings in prices")
+
+
+@prices.command("import")
+@takes_settings("price")
+@FORMAT
+@_PROVIDER
+@_TODAY
+@click.argument("source", type=click.Choice(["genai-prices", "litellm"]))
+@click.option("--file", type=click.Path(path_type=Path), help="The JSON it publishes. [default: that of the installed package]")
+@click.option("--out", type=click.Path(path_type=Path), help="New folder for proposed prices, to be read and approved.")
+def import_(
+    settings: Settings, fmt: str, provider: str, today: str | None, source: str, file: Path | None, out: Path | None
+) -> None:
+    """Show in what another price list differs from the book. Nothing is taken over: --out writes proposals to read."""
+    from pipelines.importing import compare, loadable, print_compared, read, write
+    from pipelines.pricing import day, micros
+    from transforms.price import load_book
+    from transforms.price.imports import as_files
+
+    on = day(today or _now()) or datetime.now(UTC).date()
+    label, found = read(source, file)
+    proposals, refused = loadable([one for one in found if provider in ("", one.provider)], label, on)
+    book = load_book(settings.price.books)
+    print_compared(list(compare(book, proposals, refused, label, on, micros(on.isoformat()))), f"{label} against the book", fmt)
+    if out:
+        files = as_files(proposals, label, on)
+        write(files, out)
+        click.echo(f"{len(proposals):,} models in {len(files)} files of {out}: read them, then move what is right", err=True)
+
+
+@click.command(short_help="Show the sum behind one call's cost.")
+@takes_settings("store", "price")
+@FORMAT
+@click.argument("call", required=False)
+@_PROVIDER
+@click.option("--model", default="", help="Instead of CALL, with --provider: the price of a call that nobody made.")
+@click.option("--tier", default="", help="Service tier of such a call.")
+@click.option("--input", "input_", type=click.IntRange(0), help="Its fresh input tokens.")
+@click.option("--cache-read", type=click.IntRange(0), help="Its input tokens read from a cache.")
+@click.option("--output", type=click.IntRange(0), help="Its output tokens.")
+@_AT
+def explain(
+    settings: Settings,
+    fmt: str,
+    call: str | None,
+    provider: str,
+    model: str,
+    tier: str,
+    input_: int | None,
+    cache_read: int | None,
+    output: int | None,
+    at: str | None,
+) -> None:
+    """Show the sum behind one call's cost: leaves, rates, where they come from, and whether the store has the same.
+
+    CALL is a call_key, or a provider_call_id, request_id or span_id. Exits 1 if there is none.
+    """
+    from pipelines.explaining import explain_made_up, explain_stored, print_explained
+    from pipelines.pricing import micros
+    from pipelines.stores import open_store
+
+    if bool(call) == bool(provider and model):
+        raise click.UsageError("name a CALL of the store, or --provider and --model of a call that nobody made")
+    if call:
+        print_explained(explain_stored(open_store(settings), call, settings.price.books), fmt)
+        return
+    leaves = {"input_fresh": input_, "input_cache_read": cache_read, "output_visible": output}
+    made_up = {"provider": provider, "model": model, "service_tier": tier, "event_time": micros(at or _now()), **leaves}
+    print_explained(explain_made_up(settings.price.books, made_up), fmt)

@@ -4,19 +4,21 @@
 """
 
 from transforms.price.book import Book, Key, book_rows, load_book
-from transforms.price.explain import Explanation, Line, explain
+from transforms.price.explain import CallExplanation, Explanation, Line, explain, explain_call
 from transforms.price.fields import BookError
 from transforms.price.pricing import PricedColumns, price_batch
 
 __all__ = [
     "Book",
     "BookError",
+    "CallExplanation",
     "Explanation",
     "Key",
     "Line",
     "PricedColumns",
     "book_rows",
     "explain",
+    "explain_call",
     "load_book",
     "price_batch",
 ]

@@ -61,7 +61,7 @@ def _over_time(entries: Iterable[Entry]) -> Iterator[Finding]:
 
 
 def _is_jump(old: int | None, new: int) -> bool:
-    return old is not None and 0 < old and 0 < new and not old <= new * JUMP <= old * JUMP * JUMP
+    return old is not None and old > 0 and new > 0 and not old <= new * JUMP <= old * JUMP * JUMP
 
 
 def _within(entries: Iterable[Entry]) -> Iterator[Finding]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
+
+import pyarrow as pa
 
 from schemas.call import LEAVES
 from transforms.price.book import NO_PRICE, Book, Key
+from transforms.price.entries import Entry
+from transforms.price.pricing import PricedColumns, key_of, price_batch
 from transforms.price.rates import PICO_PER_DOLLAR, UNITS, dollars, plain, unit_size
 
 
@@ -27,13 +31,17 @@ class Line(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """The lines, the entry they come from and their sum; or, with ``total`` None, the reason why there is none."""
+    """The lines, the entry they come from and their sum; or, with ``total`` None, the reason why there is none.
+
+    ``entry`` is the price itself, with its band, window, scope and the day it was recorded; None where none was found.
+    """
 
     lines: tuple[Line, ...]
     total: int | None
     reason: str
     rate_id: str
     source: str
+    entry: Entry | None = None
 
 
 def explain(book: Book, leaves: Mapping[str, int | None], key: Key, event_time: int) -> Explanation:
@@ -51,16 +59,81 @@ def explain(book: Book, leaves: Mapping[str, int | None], key: Key, event_time: 
         return Explanation((), None, NO_PRICE[-1 - row], "", "")
     entry = book.entries[row]
     if entry.free:
-        return Explanation((), 0, entry.free, entry.rate_id, entry.source)
+        return Explanation((), 0, entry.free, entry.rate_id, entry.source, entry)
     if "requests" in entry.rates:
         counts.setdefault("requests", 1)
     lines = tuple(_line(unit, count, entry.rates.get(unit)) for unit, count in counts.items() if count)
     missing = [line.unit for line in lines if line.amount is None]
     if missing:
-        return Explanation(lines, None, f"no_rate:{missing[0]}", entry.rate_id, entry.source)
+        return Explanation(lines, None, f"no_rate:{missing[0]}", entry.rate_id, entry.source, entry)
     if not any(leaf in counts for leaf in LEAVES):
-        return Explanation(lines, None, "no_usage", entry.rate_id, entry.source)
-    return Explanation(lines, sum(line.amount or 0 for line in lines), "", entry.rate_id, entry.source)
+        return Explanation(lines, None, "no_usage", entry.rate_id, entry.source, entry)
+    return Explanation(lines, sum(line.amount or 0 for line in lines), "", entry.rate_id, entry.source, entry)
+
+
+WHY: Final = {
+    "gateway_cache_hit": "a gateway answered from its own cache, and no vendor was paid",
+    "not_served": "it failed and no usage was reported",
+    "capacity": "reserved capacity served it, which is paid by the hour",
+    "self_hosted": "it ran on own machines, which cost by the hour and not by the token",
+    "no_usage": "no usage was reported and none could be counted",
+    "overflow": "a count or the cost is more than a call can have",
+    "bad_value": "a count or a stated cost is negative",
+    "unknown_provider": "the book has no such provider",
+    "unknown_model": "the book has no such model; state it in own prices",
+    "unknown_tier": "the model has no price in this tier",
+    "unknown_scope": "the model has no price in this region scope",
+    "before_first_price": "the call began before the first price that the book knows",
+    "after_last_price": "the call began after the last price ended",
+}
+"""Reasons of ``price_reason`` in words."""
+
+
+class CallExplanation(NamedTuple):
+    """What a call comes to by ``price_batch``, and the sum behind it.
+
+    ``cost``: pico-dollars, None where unpriced. ``why``: in words, why it is unpriced, costs nothing or is what a vendor says;
+    empty where it is the sum of ``lines``. ``alias``: the name of the book that the call's model was read as.
+    """
+
+    status: str
+    reason: str
+    why: str
+    cost: int | None
+    lines: tuple[Line, ...]
+    entry: Entry | None
+    alias: str
+    tier: str
+    book_version: str
+
+
+def explain_call(book: Book, call: Mapping[str, Any]) -> CallExplanation:
+    """Why a call costs what it costs. ``call`` has the fields that ``price_batch`` reads, its event time in UTC microseconds."""
+    priced: PricedColumns = price_batch(pa.RecordBatch.from_pylist([dict(call)]), book, 1)
+    key = key_of(call)
+    status, reason, source = priced.price_status[0], priced.price_reason[0], priced.cost_source[0]
+    usage = {unit: call.get(unit) for unit in UNITS if unit in call}
+    found = explain(book, usage, key, call["event_time"])
+    rule = book.meaning(key.provider, key.model, call["event_time"])
+    by_rates = source in ("usage", "counted", "estimated") or reason.startswith("no_rate:")
+    why = WHY.get(reason, "")
+    if source == "vendor_reported":
+        why = "the vendor itself says what it cost"
+    elif status == "free" and not reason and found.entry:
+        why = found.entry.free
+    elif reason.startswith("no_rate:"):
+        why = f"the price states nothing for {reason.removeprefix('no_rate:')}"
+    return CallExplanation(
+        status,
+        reason,
+        why,
+        None if priced.null[0] else int(priced.cost[0]),
+        found.lines if by_rates else (),
+        found.entry if by_rates or (status == "free" and not reason) else None,
+        rule.name if rule else "",
+        key.tier,
+        book.book_version,
+    )
 
 
 def _line(unit: str, count: int, rate: int | None) -> Line:

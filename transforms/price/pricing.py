@@ -6,8 +6,9 @@ table's ``Decimal(18, 12)`` cannot hold is never rounded or wrapped: the call is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -260,6 +261,12 @@ def _rate_rows(calls: pa.RecordBatch, book: Book, times: Ints, prompts: Ints) ->
 def _tier(speed: str, tier: str) -> str:
     """A vendor prices speed like a tier; the ordinary speed is no tier of its own."""
     return tier if speed.lower() in ("", "standard", "default", "normal") else speed
+
+
+def key_of(call: Mapping[str, Any]) -> Key:
+    """What the price of one call is looked up by, from its fields as in ``schemas.call.Call``."""
+    tier = "batch" if call.get("batch") else _tier(call.get("speed") or "", call.get("service_tier") or "")
+    return Key(call["provider"], call["model"], tier, call.get("region_scope") or "")
 
 
 def _column(calls: pa.RecordBatch, name: str) -> pa.Array | None:
