@@ -60,7 +60,7 @@ def find(store: Store, which_one: str) -> dict[str, Any]:
     where = " OR ".join(f"{name} = {{id:String}}" for name in _IDS) + (f" OR call_key = unhex('{key}')" if key else "")
     columns = ", ".join((*_READ, *_STORED, *_IDS))
     rows = store.named_rows(
-        f"SELECT lower(hex(call_key)) AS call_key, toUnixTimestamp64Micro(event_time) AS event_time, {columns}"
+        f"SELECT lower(hex(call_key)) AS hex_key, toUnixTimestamp64Micro(event_time) AS event_time, {columns}"
         f" FROM {store.table('calls')} FINAL WHERE {where} ORDER BY event_time LIMIT {_MOST}",
         {"id": which_one},
     )
@@ -68,7 +68,7 @@ def find(store: Store, which_one: str) -> dict[str, Any]:
         raise CheckFailed(f"{which_one}: no call has this key, provider_call_id, request_id or span_id")
     if len(rows) > 1:
         columns_ = [Column("call_key"), Column("event_time"), Column("model"), Column("cost", Kind.MONEY)]
-        said = [[row["call_key"], instant(row["event_time"]), row["model"], row["cost"]] for row in rows]
+        said = [[row["hex_key"], instant(row["event_time"]), row["model"], row["cost"]] for row in rows]
         show(Table(columns_, said, f"Calls of {which_one}"), Format.TABLE, sys.stderr)
         raise SettingsError(f"{which_one}: {len(rows)} calls have this id; name one by its call_key")
     return rows[0]
@@ -91,7 +91,7 @@ def explain_made_up(own: Sequence[Path], call: dict[str, Any]) -> Explained:
     known = {name: value for name, value in call.items() if value is not None}
     whole = {**texts, **dict.fromkeys(_FLAGS, False), "status": "ok", "usage_source": "vendor", **known}
     terms = ALWAYS[0] if not own else Terms(tuple(own))
-    return Explained({"call_key": "", **whole}, explain_call(load_book(terms.books), whole), None)
+    return Explained(whole, explain_call(load_book(terms.books), whole), None)
 
 
 def verdict(one: Explained) -> str:
@@ -115,7 +115,7 @@ def facts(one: Explained) -> dict[str, Any]:
     """Everything but the lines, in the order in which it is shown."""
     call, found, entry = one.call, one.found, one.found.entry
     known: dict[str, Any] = {
-        "call_key": call.get("call_key"),
+        "call_key": call.get("hex_key"),
         "event_time": iso(call["event_time"]),
         "provider": call["provider"],
         "model": call["model"],

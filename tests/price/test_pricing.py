@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from schemas.call import LEAVES
 from schemas.tables import COSTS
-from tests.price.calls import batch, dollars, micros
-from transforms.price import Book, Key, PricedColumns, explain, load_book, price_batch
+from tests.price.calls import DEFAULTS, batch, dollars, micros
+from transforms.price import Book, Key, PricedColumns, explain, explain_call, load_book, price_batch
+from transforms.price.explain import WHY
+from transforms.price.pricing import REASONS
 
 
 @pytest.fixture(scope="module")
@@ -320,3 +322,41 @@ def test_explain_shows_the_sum_line_by_line(book: Book) -> None:
     assert explain(book, {"input_audio": 1}, Key("openai", "gpt-4o"), 0).reason == "no_rate:input_audio"
     with pytest.raises(ValueError, match="no such leaf"):
         explain(book, {"tokens": 1}, Key("openai", "gpt-4o"), 0)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "model": st.sampled_from(["gpt-5.4", "gpt-5.4 ", "gpt-99", "gpt-4o-audio-preview", "o3"]),
+                "service_tier": st.sampled_from(["", "batch", "gold", "priority"]),
+                "input_fresh": st.sampled_from([None, 0, 1, 272_000, 272_001, -1]),
+                "input_audio": st.sampled_from([None, 3]),
+                "output_visible": st.sampled_from([None, 7]),
+                "usage_source": st.sampled_from(["vendor", "counted"]),
+                "status": st.sampled_from(["ok", "error"]),
+                "deployment_type": st.sampled_from(["", "ptu", "self_hosted"]),
+                "event_time": st.sampled_from([micros("2020-01-01"), micros("2026-11-01")]),
+            }
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+@settings(deadline=None)
+def test_an_explained_call_adds_up_to_its_cost_or_says_why_there_is_no_sum(calls: list[dict[str, Any]]) -> None:
+    priced = price_batch(batch(calls), BOOK, 1)
+    for number, call in enumerate(calls):
+        found = explain_call(BOOK, {**DEFAULTS, **call})
+        assert (found.status, found.reason) == (priced.price_status[number], priced.price_reason[number])
+        assert found.cost == (None if priced.null[number] else int(priced.cost[number]))
+        if found.why:
+            assert not any(line.amount is None for line in found.lines) or found.reason.startswith("no_rate:")
+        else:
+            assert found.cost == sum(line.amount or 0 for line in found.lines)
+            assert found.entry is not None
+            assert found.entry.rate_id == priced.rate_id[number]
+
+
+def test_every_reason_is_explained_in_words() -> None:
+    assert set(WHY) == {reason for reason in REASONS if reason and not reason.startswith("no_rate:")}

@@ -1,0 +1,322 @@
+"""``llm-finops prices`` and ``explain``: what a person sees of prices, in process, on small books and a small store."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pipelines.cli import cli
+from pipelines.errors import exit_code
+from sinks.clickhouse import StoreAddress, disconnect
+from tests.pipelines.test_cli import EVENTS, finops
+from tests.price.oracle import Oracle
+
+BOOK = """
+providers = ["acme"]
+source = "price list"
+recorded = 2026-01-01
+
+[[model]]
+model = "large"
+names = ["large-####-##-##"]
+prices = [
+  { input = "2", cache_read = "0.2", output = "8" },
+  { above = 1_000, input = "4", cache_read = "0.4", output = "12" },
+  { tier = "batch", input = "1", cache_read = "0.1", output = "4" },
+  { from = 2026-06-01, input = "1.5", cache_read = "0.15", output = "6" },
+  { from = 2026-06-01, recorded = 2026-06-10, input = "1.6", cache_read = "0.15", output = "6" },
+]
+
+[[alias]]
+name = "large-latest"
+model = "large"
+from = 2026-02-01
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "acme.toml").write_text(BOOK)
+    return tmp_path / "own"
+
+
+def run(*words: str | Path) -> Result:
+    return CliRunner().invoke(cli, list(map(str, words)), env={"COLUMNS": "120", "NO_COLOR": "1"})
+
+
+def rows(*words: str | Path) -> list[dict[str, Any]]:
+    ran = run(*words, "--format", "json")
+    assert ran.exit_code == 0, (ran.output, ran.exception)
+    found: list[dict[str, Any]] = json.loads(ran.stdout)
+    return found
+
+
+def refused(*words: str | Path) -> tuple[int, str]:
+    ran = run(*words)
+    assert ran.exception is not None
+    return (ran.exit_code if isinstance(ran.exception, SystemExit) else int(exit_code(ran.exception))), f"{ran.exception}{ran.output}"
+
+
+def test_list_shows_what_holds_at_a_time_as_it_was_known(own: Path) -> None:
+    def listed(*words: str) -> list[tuple[str, int, str]]:
+        found = rows("prices", "list", "--provider", "acme", "--price-books", own, *words)
+        return [(row["tier"], row["above"], row["input"]) for row in found]
+
+    assert listed("--at", "2026-05-31") == [("standard", 0, "2"), ("standard", 1000, "4"), ("batch", 0, "1")]
+    assert listed("--at", "2026-06-01", "--tier", "standard") == [("standard", 0, "1.6")]
+    assert listed("--at", "2026-06-01", "--tier", "standard", "--known-on", "2026-06-09") == [("standard", 0, "1.5")]
+    assert listed("--known-on", "2025-12-31") == listed("--model", "small*") == []
+    screen = run("prices", "list", "--model", "gpt-5*").stdout
+    assert max(map(len, screen.splitlines())) <= 120
+    assert {"in", "cache", "read", "out"} <= set(screen.split())
+
+
+def test_list_has_every_price_of_the_files(own: Path) -> None:
+    told = {(row["tier"], row["above"], row["from"], row["output"]) for row in rows("prices", "show", "large", "--price-books", own)}
+    stated = tomllib.loads(BOOK)["model"][0]["prices"]
+    assert told == {(p.get("tier", "standard"), p.get("above", 0), str(p.get("from", "")), p["output"]) for p in stated}
+
+
+@pytest.mark.parametrize("name", ["large", " Large-2026-01-01", "acme/large", "large-latest"])
+def test_show_finds_a_model_by_names_as_logged(own: Path, name: str) -> None:
+    found = rows("prices", "show", name, "--at", "2026-07-01", "--price-books", own)
+    assert [row["recorded"] for row in found if row["corrected"]] == ["2026-01-01"]
+    assert [row["input"] for row in found if row["holds"]] == ["1.6", "1"]
+    assert found[0]["names"] == "large, large-####-##-##, large-latest (2026-02-01 to …)"
+    screen = run("prices", "show", name, "--at", "2026-07-01", "--price-books", own).stdout
+    for said in ("Corrected since", "2026-06-10", "large-latest", "source: price list"):
+        assert said in screen
+
+
+def test_show_reads_an_alias_at_its_time_and_names_what_is_near(own: Path) -> None:
+    at = ("--price-books", own, "--provider", "openai", "--at")
+    assert {row["model"] for row in rows("prices", "show", "gpt-4o", *at, "2024-06-01")} == {"gpt-4o-2024-05-13"}
+    assert {row["model"] for row in rows("prices", "show", "gpt-4o", *at, "2024-10-02")} == {"gpt-4o-2024-08-06"}
+    code, said = refused("prices", "show", "largge-latest", "--price-books", own)
+    assert (code, "did you mean acme/large-latest" in said) == (1, True)
+
+
+def test_diff_names_what_changed_with_old_new_and_ratio(own: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text(BOOK.replace('"batch", input = "1"', '"batch", input = "1.25"').replace("above = 1_000", "above = 2_000"))
+    found = rows("prices", "diff", own, other)
+    (batch,) = [row for row in found if row["kind"] == "changed" and row["field"] == "input"]
+    assert (batch["rate_id"], batch["old"], batch["new"], batch["ratio"]) == ("acme/large:batch", "1", "1.25", "1.25")
+    assert {row["rate_id"] for row in found if row["kind"] == "added"} == {"acme/large:>2000"}
+    assert {row["rate_id"] for row in found if row["kind"] == "removed"} == {"acme/large:>1000"}
+    assert rows("prices", "diff", own, own) == []
+    assert {row["kind"] for row in rows("prices", "diff", "built-in@2020-01-01", "built-in", "--provider", "cohere")} == {"added"}
+    assert refused("prices", "diff", own, tmp_path / "absent")[0] == 2
+
+
+def checked(own: Path, text: str, *words: str) -> tuple[int, list[tuple[str, str, str, str]]]:
+    (own / "acme.toml").write_text(text)
+    ran = run("prices", "check", own, "--today", "2026-06-20", "--format", "json", *words)
+    found = json.loads(ran.stdout)
+    assert all(row["file"] == "acme.toml" and row["finding"] and row["fix"] for row in found)
+    code = 0 if ran.exception is None else int(exit_code(ran.exception))
+    return code, [(row["severity"], row["check"], row["entry"], row["field"]) for row in found]
+
+
+BATCH = '{ tier = "batch", input = "1", cache_read = "0.1", output = "4" },'
+GAP = BATCH.replace("input", "to = 2026-03-01, input") + BATCH.replace("input", "from = 2026-04-01, input")
+LATER = "{ from = 2026-06-01, recorded"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "wanted"),
+    [
+        (BATCH, GAP, ("error", "gap", "model 'large', price 4", "from")),
+        (LATER, LATER.replace("recorded", "to = 2026-07-01, recorded"), None),
+        ('input = "1.6"', 'input = "16"', ("warning", "jump", "model 'large', price 5", "input")),
+        ('input = "1.6"', 'input = "0.66"', ("warning", "jump", "model 'large', price 5", "input")),
+        ('input = "1.6"', 'input = "6.00"', None),
+        ('cache_read = "0.4"', 'cache_read = "4.1"', ("warning", "order", "model 'large', price 2", "cache_read")),
+        ('output = "12"', 'output = "3"', ("warning", "order", "model 'large', price 2", "output")),
+        ('input = "1", cache', 'input = "2.1", cache', ("warning", "order", "model 'large', price 3", "input")),
+        ("recorded = 2026-01-01", "recorded = 2025-12-01", ("warning", "stale", "model 'large', price 3", "recorded")),
+        ('model = "large"\nfrom', 'model = "lage"\nfrom', ("error", "refused", "alias 'large-latest'", "")),
+        ('input = "1.6"', 'input = "-1"', ("error", "refused", "model 'large', price 5", "input")),
+        ("recorded = 2026-06-10, ", "", ("error", "refused", "model 'large', price 5", "from")),
+        ("[[alias]]", "[[alias", ("error", "refused", "", "")),
+    ],
+)
+def test_check_names_file_entry_field_and_fix(own: Path, old: str, new: str, wanted: tuple[str, ...] | None) -> None:
+    assert old in BOOK
+    code, found = checked(own, BOOK.replace(old, new, 1))
+    if wanted is None:
+        assert (code, found) == (0, [])
+    else:
+        assert wanted in found
+        assert code == (1 if wanted[0] == "error" else 0)
+        assert checked(own, BOOK.replace(old, new, 1), "--strict")[0] == 1
+
+
+def test_an_alias_of_a_time_without_a_price_is_an_error(own: Path) -> None:
+    dated = BOOK.replace('{ input = "2", cache', '{ from = 2026-03-01, input = "2", cache').replace("{ above", "{ from = 2026-03-01, above")
+    code, found = checked(own, dated.replace('tier = "batch"', 'from = 2026-03-01, tier = "batch"') + "to = 2026-02-15\n")
+    assert (code, found) == (1, [("error", "alias", "alias 'large-latest'", "model")])
+
+
+def test_the_built_in_book_has_no_errors() -> None:
+    found = rows("prices", "check", "--today", "2026-11-27")
+    assert {row["severity"] for row in found} <= {"warning"}
+
+
+# -- other people's lists
+
+LITELLM: dict[str, Any] = {
+    "sample_spec": {"input_cost_per_token": 0, "litellm_provider": "one of https://..."},
+    "large": {
+        "litellm_provider": "acme",
+        "input_cost_per_token": 1.6e-06,
+        "cache_read_input_token_cost": 1.5e-07,
+        "output_cost_per_token": 7e-06,
+        "output_cost_per_token_batches": 4e-06,
+        "input_cost_per_token_batches": 1e-06,
+        "input_cost_per_token_above_200k_tokens": 3.2e-06,
+        "supports_vision": True,
+    },
+    "acme/fine": {"litellm_provider": "acme", "input_cost_per_token": 1.23456789e-12},
+    "acme/film": {"litellm_provider": "acme", "output_cost_per_second": 0.1},
+    "acme/gift": {"litellm_provider": "acme", "input_cost_per_token": 0, "output_cost_per_token": 0.0},
+}
+GENAI: list[dict[str, Any]] = [
+    {
+        "id": "acme",
+        "models": [
+            {
+                "id": "large",
+                "match": {"or": [{"equals": "large"}, {"starts_with": "large-v"}]},
+                "prices": [
+                    {"prices": {"input_mtok": 2, "output_mtok": {"base": 8, "tiers": [{"start": 1000, "price": 12}]}}},
+                    {"constraint": {"start_date": "2026-06-01"}, "prices": {"input_mtok": 1.7, "cache_read_mtok": 0.15, "output_mtok": 6}},
+                ],
+                "price_variants": [{"when": {"processing": "batch"}, "prices": {"input_mtok": 1, "cache_read_mtok": 0.1, "output_mtok": 4}}],
+            },
+            {"id": "night", "match": {"equals": "night"}, "prices": [{"constraint": {"start_time": "00:30:00Z"}, "prices": {"input_mtok": 1}}]},
+            {"id": "reels", "match": {"equals": "reels"}, "prices": {"input_video_mtok": 3}},
+        ],
+    }
+]
+
+
+def test_litellm_prices_become_exact_proposals(own: Path, tmp_path: Path) -> None:
+    (tmp_path / "map.json").write_text(json.dumps(LITELLM))
+    words = ("prices", "import", "litellm", "--file", tmp_path / "map.json", "--price-books", own, "--today", "2026-07-01")
+    before = (own / "acme.toml").read_text()
+    found = rows(*words)
+    changed = {(row["price"], row["field"]): (row["ours"], row["theirs"]) for row in found if row["kind"] == "changed"}
+    assert changed["acme/large", "output_visible"] == ("6", "7")
+    assert ("acme/large", "input_fresh") not in changed
+    reasons = {row["price"]: row["reason"] for row in found if row["kind"] == "not mapped"}
+    assert set(reasons) == {"acme/fine", "acme/film", "acme/gift"}
+    assert "decimals" in reasons["acme/fine"]
+    assert "output_cost_per_second" in reasons["acme/film"]
+    assert "free" in reasons["acme/gift"]
+    run(*words, "--out", tmp_path / "proposed")
+    (file,) = (tmp_path / "proposed").iterdir()
+    said = tomllib.loads(file.read_text())
+    assert (str(said["recorded"]), said["source"]) == ("2026-07-01", "litellm, map.json")
+    prices = {(p.get("tier", "standard"), p.get("above", 0)): (p["input"], p["output"]) for p in said["model"][0]["prices"]}
+    assert prices == {("standard", 0): ("1.6", "7"), ("standard", 200_000): ("3.2", "7"), ("batch", 0): ("1", "4")}
+    assert Oracle(tmp_path / "proposed").of("acme")
+    assert run("prices", "list", "--price-books", tmp_path / "proposed", "--provider", "acme").exit_code == 0
+    assert (own / "acme.toml").read_text() == before
+    assert refused(*words, "--out", tmp_path / "proposed")[0] == 3
+
+
+def test_genai_prices_keep_dates_bands_and_tiers(own: Path, tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text(json.dumps(GENAI))
+    words = ("prices", "import", "genai-prices", "--file", tmp_path / "data.json", "--price-books", own, "--today", "2026-07-01")
+    found = rows(*words, "--out", tmp_path / "proposed")
+    (changed,) = [row for row in found if row["kind"] == "changed" and row["field"] == "input_fresh"]
+    assert (changed["price"], changed["ours"], changed["theirs"]) == ("acme/large@2026-06-01", "1.6", "1.7")
+    reasons = {row["price"]: row["reason"] for row in found if row["kind"] == "not mapped"}
+    assert "hour" in reasons["acme/night"]
+    assert "input_video_mtok" in reasons["acme/reels"]
+    (model,) = tomllib.loads((tmp_path / "proposed" / "acme.toml").read_text())["model"]
+    assert model["names"] == ["large-v*"]
+    assert [(str(p.get("from", "")), p.get("above", 0), p["output"]) for p in model["prices"]] == [
+        ("", 0, "8"), ("", 1000, "12"), ("2026-06-01", 0, "6"), ("", 0, "4"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "text"), [("litellm", "[]"), ("genai-prices", "{}"), ("litellm", "{"), ("genai-prices", '[{"id": "a"}]')])
+def test_what_is_no_list_is_refused(tmp_path: Path, source: str, text: str) -> None:
+    (tmp_path / "list.json").write_text(text)
+    code, said = refused("prices", "import", source, "--file", tmp_path / "list.json")
+    assert (code, "list.json" in said, "--file" in said) == (3, True, True)
+    assert refused("prices", "import", source, "--file", tmp_path / "absent.json")[0] == 3
+
+
+# -- the sum behind a call
+
+BOTH = [{**EVENTS[0], "id": f"twin-{n}", "request_id": "together", "started_at": f"2026-03-02T11:0{n}:00Z"} for n in range(2)]
+OTHERS = [
+    {**EVENTS[0], "id": "stranger", "model": "gpt-99"},
+    {**EVENTS[0], "id": "failed", "status": "error", "usage": None},
+    {**EVENTS[0], "id": "mine", "provider": "acme", "model": "large-latest", "usage": {"input_fresh": 1001, "output_visible": 10}},
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("explain")
+    (folder / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in (*EVENTS, *BOTH, *OTHERS)))
+    (folder / "own").mkdir()
+    (folder / "own" / "acme.toml").write_text(BOOK)
+    ran = finops("run", "--from", "log.jsonl", "--to", "chdb://store", "--price-books", "own", cwd=folder)
+    assert ran.returncode == 0, ran.stderr
+    yield f"chdb://{folder}/store"
+    disconnect(StoreAddress.parse(f"chdb://{folder}/store"))
+
+
+def explained(store: str, call: str, *words: str | Path) -> dict[str, Any]:
+    ran = run("explain", call, "--to", store, "--format", "json", *words)
+    assert ran.exit_code == 0, (ran.output, ran.exception)
+    found: dict[str, Any] = json.loads(ran.stdout)
+    return found
+
+
+def test_explain_adds_up_to_what_the_store_has(store: str) -> None:
+    at = Path(store.removeprefix("chdb://")).parent / "own"
+    for call, cost in (("chatcmpl-3", Decimal("0.0035")), ("mine", (1001 * Decimal(4) + 10 * Decimal(12)) / 10**6)):
+        one = explained(store, call, "--price-books", at)
+        assert (Decimal(one["cost"]), one["stored"]) == (cost, "equal")
+        assert sum(Decimal(line["amount"]) for line in one["lines"]) == cost
+        assert all(Decimal(line["rate"]) * line["quantity"] / line["per"] == Decimal(line["amount"]) for line in one["lines"])
+    assert (one["read_as"], one["band"], one["recorded"]) == ("large-latest of large", "prompts above 1,000 tokens", "2026-01-01")
+    assert explained(store, one["call_key"], "--price-books", at) == one
+    screen = run("explain", "mine", "--to", store, "--price-books", at).stdout
+    assert "acme/large:>1000" in screen
+    other = explained(store, "mine")
+    assert (other["price_status"], other["price_reason"]) == ("unpriced", "unknown_provider")
+    assert other["stored"].startswith("$0.004124 (priced), priced with another book: ")
+
+
+def test_explain_says_why_there_is_no_sum(store: str) -> None:
+    stranger, failed = explained(store, "stranger"), explained(store, "failed")
+    assert (stranger["price_reason"], stranger["cost"], stranger["lines"]) == ("unknown_model", None, [])
+    assert (failed["price_status"], failed["cost"], failed["why"]) == ("not_billed", "0", "it failed and no usage was reported")
+    assert refused("explain", "absent", "--to", store)[0] == 1
+    code, said = refused("explain", "together", "--to", store)
+    assert (code, "2 calls" in said, "call_key" in said) == (2, True, True)
+
+
+def test_explain_without_a_store(own: Path) -> None:
+    words = ("--provider", "acme", "--model", "large", "--input", "1001", "--output", "10", "--price-books", own, "--at")
+    costs = {"2026-05-31": "0.004124", "2026-06-01": "0.0016616"}
+    assert {at: json.loads(run("explain", *words, at, "--format", "json").stdout)["cost"] for at in costs} == costs
+    assert refused("explain")[0] == refused("explain", "x", *words, "2026-01-01")[0] == 2
+    assert refused("explain", "--provider", "acme", "--model", "large", "--input", "-1")[0] == 2
+    tier = json.loads(run("explain", *words, "2026-05-31", "--tier", "gold", "--format", "json").stdout)
+    assert (tier["price_reason"], tier["cost"]) == ("unknown_tier", None)
