@@ -10,6 +10,7 @@ import click
 
 from pipelines.commands.announcing import terms
 from pipelines.commands.decoding import decode
+from pipelines.commands.invoicing import invoice
 from pipelines.commands.keeping import doctor, forget, migrate, serve
 from pipelines.commands.looking import audit, export, reconcile, summary
 from pipelines.commands.owning import owners
@@ -31,7 +32,7 @@ def cli() -> None:
 
 
 _LOGS = (run, decode, replay_dead)
-_STORE = (summary, explain, reconcile, audit, export, owners, prices, terms, serve, migrate, forget, doctor)
+_STORE = (summary, explain, reconcile, audit, export, invoice, owners, prices, terms, serve, migrate, forget, doctor)
 for command in (*_LOGS, *_STORE, generate, demo):
     cli.add_command(command)
 

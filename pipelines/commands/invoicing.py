@@ -1,0 +1,109 @@
+"""What a vendor charged: ``invoice show`` and ``invoice compare``."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+import click
+
+from pipelines.commands.options import FORMAT, takes_settings
+from pipelines.errors import CheckFailed, InputError, SettingsError
+from pipelines.sections import Settings
+
+_FILES = click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
+
+
+@click.group(short_help="What a vendor charged, and why it is not what our calls cost.")
+def invoice() -> None:
+    """Read FOCUS files (CSV, Parquet) and the costs of OpenAI (JSON, CSV), and compare them with the calls of a store."""
+
+
+@invoice.command("show")
+@takes_settings("price")
+@_FILES
+@FORMAT
+def show_files(settings: Settings, files: tuple[Path, ...], fmt: str) -> None:
+    """Show what was read from invoice files: sums by category, and lines. Needs no store."""
+    from pipelines.invoices import print_invoice, read_invoices, refuse
+    from transforms.invoice import Models
+    from transforms.price import load_book
+
+    found = read_invoices(files, Models(load_book(settings.price.books)))
+    print_invoice(found, fmt)
+    refuse(found)
+
+
+@invoice.command("compare")
+@takes_settings("store", "price")
+@_FILES
+@FORMAT
+@click.option("--by", type=click.Choice(["day", "provider", "account", "model"]), help="Sums by one of these. [default: by all]")
+@click.option("--provider", "providers", multiple=True, metavar="NAME", help="Only this one, as our calls name it. Repeatable.")
+@click.option("--account", "accounts", multiple=True, metavar="OURS=THEIRS", help="The invoice's id of an account or project.")
+@click.option("--from-time", "since", metavar="TIME", help="Only charges that begin at or after it, UTC.")
+@click.option("--until", metavar="TIME", help="Only charges that end at or before it, UTC.")
+@click.option("--rounding", metavar="DOLLARS", help="What a line may be off. [default: half of the last decimal of its file]")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 100),
+    default=1.0,
+    show_default=True,
+    metavar="PCT",
+    help="Exit 1 if more of what was billed is unexplained.",
+)
+def compare_files(
+    settings: Settings,
+    files: tuple[Path, ...],
+    fmt: str,
+    by: str | None,
+    providers: tuple[str, ...],
+    accounts: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    rounding: str | None,
+    tolerance: float,
+) -> None:
+    """Compare invoice files with calls, by day, provider, account and model, and say what the difference is made of.
+
+    Exits 1 if more than the tolerance is unexplained, or a row of a file could not be read.
+    """
+    from pipelines.export import condition, moment
+    from pipelines.invoices import our_calls, print_comparison, read_invoices, refuse, select
+    from pipelines.stores import open_store
+    from transforms.invoice import Models, compare
+    from transforms.price import load_book
+
+    first, last = moment(since) if since else None, moment(until) if until else None
+    names, size = dict(map(condition, accounts)), _dollars(rounding)
+    models = Models(load_book(settings.price.books))
+    read = read_invoices(files, models)
+    charges = select(read.comparable, providers, first, last)
+    if not charges:
+        refuse(read)
+        raise InputError(_nothing(files, {c.currency for c in read.charges}, {c.provider for c in read.charges}))
+    found = compare(charges, our_calls(open_store(settings), charges), models, names, size)
+    print_comparison(found, read, fmt, by)
+    refuse(read)
+    if found.unexplained() * 100 > Decimal(str(tolerance)):
+        share = float(found.unexplained() * 100)
+        raise CheckFailed(f"unexplained: {share:.3g} % of what was billed, more than {tolerance:g} %")
+
+
+def _dollars(text: str | None) -> Decimal | None:
+    try:
+        amount = None if text is None else Decimal(text)
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if amount is not None and not (amount.is_finite() and amount >= 0):
+        raise SettingsError(f"--rounding {text}: not an amount of dollars such as 0.005")
+    return amount
+
+
+def _nothing(files: tuple[Path, ...], currencies: set[str], providers: set[str]) -> str:
+    named = ", ".join(map(str, files))
+    if not providers:
+        return f"{named}: no charge for a service of models"
+    if "USD" not in currencies:
+        return f"{named}: charges are in {', '.join(sorted(currencies))}; calls are priced in USD, so only USD can be compared"
+    return f"{named}: no charge fits --provider, --from-time and --until; charges are of {', '.join(sorted(providers))}"

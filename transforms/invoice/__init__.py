@@ -1,0 +1,12 @@
+"""Invoices: what a vendor charged, beside what our calls come to.
+
+``charges`` reads rows of invoice files, ``compare`` sets charges against calls and says what the difference is made of.
+"""
+
+from transforms.invoice.compare import PARTS, Comparison, Difference, Ours, compare
+from transforms.invoice.focus import focus_charge
+from transforms.invoice.models import Models
+from transforms.invoice.openai import openai_charge
+from transforms.invoice.values import CellError
+
+__all__ = ["PARTS", "CellError", "Comparison", "Difference", "Models", "Ours", "compare", "focus_charge", "openai_charge"]
