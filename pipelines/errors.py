@@ -26,7 +26,8 @@ class ExitCode(IntEnum):
 
 EXIT_CODES: Final = {
     ExitCode.OK: "It worked.",
-    ExitCode.CHECK_FAILED: "A check found something: differences in `reconcile`, a finding of `audit`, a failed one of `doctor`.",
+    ExitCode.CHECK_FAILED: "A check found something: differences in `reconcile`, a finding of `audit`, unexplained dollars in "
+    "`invoice compare`, a failed finding in `doctor`.",
     ExitCode.USAGE: "Wrong usage or configuration; nothing was done.",
     ExitCode.INPUT: "An input is missing, unreadable or not what it claims to be; or an output file cannot be written.",
     ExitCode.STORE: "The store (or the topic of dead letters) is unreachable, refuses or is full; run the same command again "

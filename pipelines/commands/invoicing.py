@@ -41,6 +41,7 @@ def show_files(settings: Settings, files: tuple[Path, ...], fmt: str) -> None:
 @click.option("--by", type=click.Choice(["day", "provider", "account", "model"]), help="Sums by one of these. [default: by all]")
 @click.option("--provider", "providers", multiple=True, metavar="NAME", help="Only this one, as our calls name it. Repeatable.")
 @click.option("--account", "accounts", multiple=True, metavar="OURS=THEIRS", help="The invoice's id of an account or project.")
+@click.option("--model", "spellings", multiple=True, metavar="OURS=THEIRS", help="The invoice's name of a model.")
 @click.option("--from-time", "since", metavar="TIME", help="Only charges that begin at or after it, UTC.")
 @click.option("--until", metavar="TIME", help="Only charges that end at or before it, UTC.")
 @click.option("--rounding", metavar="DOLLARS", help="What a line may be off. [default: half of the last decimal of its file]")
@@ -59,6 +60,7 @@ def compare_files(
     by: str | None,
     providers: tuple[str, ...],
     accounts: tuple[str, ...],
+    spellings: tuple[str, ...],
     since: str | None,
     until: str | None,
     rounding: str | None,
@@ -82,7 +84,8 @@ def compare_files(
     if not charges:
         refuse(read)
         raise InputError(_nothing(files, {c.currency for c in read.charges}, {c.provider for c in read.charges}))
-    found = compare(charges, our_calls(open_store(settings), charges), models, names, size)
+    called = {theirs: ours for ours, theirs in map(condition, spellings)}
+    found = compare(charges, our_calls(open_store(settings), charges), models, names, size, called)
     print_comparison(found, read, fmt, by)
     refuse(read)
     if found.unexplained() * 100 > Decimal(str(tolerance)):

@@ -224,6 +224,24 @@ def test_a_cost_that_the_vendor_stated_in_sum_is_compared_in_sum(tmp_path: Path)
     assert parts(against(tmp_path, focus(logged()), calls)) == {}
 
 
+def test_a_model_of_another_name_is_named_and_can_be_told(tmp_path: Path) -> None:
+    rows = [row | {"x_Model": "Four Oh", "ChargeDescription": row["ChargeDescription"].replace("gpt-4o-2024-08-06", "Four-Oh")} if "4o-2" in row["ChargeDescription"] else row for row in focus(logged())]  # fmt: skip
+    unlike = against(tmp_path, rows, ours(logged()))
+    assert set(parts(unlike)) == {"missing_logs", "not_billed"}
+    assert sum(parts(unlike).values()) == 0
+    assert unlike.notes == ("openai: charges but no calls of Four Oh; calls but no charges of gpt-4o-2024-08-06; if these are the same: --model",)
+    told = against(tmp_path, rows, ours(logged()), spellings={"Four Oh": "gpt-4o-2024-08-06"})
+    assert (parts(told), told.notes) == ({}, ())
+
+
+def test_amounts_of_whole_dollars_are_not_taken_for_rounded_to_dollars(tmp_path: Path) -> None:
+    line = {k: v for k, v in focus(logged()[:1])[0].items() if not k.startswith(("Consumed", "Pricing", "List", "Contracted"))}
+    day = [ours(logged()[:1])[0]._replace(cost={"input": 7 * 10**11}, list_cost=7 * 10**11)]
+    assert parts(against(tmp_path, [line | {"BilledCost": "1"}], day)) == {"unexplained": Decimal("0.3")}
+    assert parts(against(tmp_path, [line | {"BilledCost": "0.704"}], day)) == {"unexplained": Decimal("0.004")}
+    assert parts(against(tmp_path, [line | {"BilledCost": "0.704"}], day, rounding=Decimal("0.004"))) == {"rounding": Decimal("0.004")}
+
+
 _AMOUNT = st.integers(-(10**15), 10**15)
 _TOKENS = st.none() | st.integers(0, 10**7)
 _DAYS = st.integers(0, 4)

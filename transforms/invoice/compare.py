@@ -121,14 +121,18 @@ def compare(
     models: Models,
     accounts: Mapping[str, str] | None = None,
     rounding: Decimal | None = None,
+    spellings: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Set charges in US dollars against calls of the same providers and days.
 
-    ``accounts`` gives accounts and projects of our logs the ids that the invoice has for them. ``rounding``: dollars by which a
-    line may be off; None: half of the last decimal that any amount of its file has. A period longer than a day is compared
-    whole; one that does not end at midnight UTC with the days it touches.
+    ``accounts`` gives accounts and projects of our logs the ids that the invoice has for them, ``spellings`` models of the
+    invoice the names that our calls have, where the price book does not know that they are the same. ``rounding``: dollars
+    by which a line may be off; None: half of the last decimal that any amount of its file has. A period longer than a day is
+    compared whole; one that does not end at midnight UTC with the days it touches.
     """
     ours = [row._replace(model=models.named(row.provider, row.model, row.start)) for row in ours]
+    if spellings:
+        charges = [c._replace(model=models.named(c.provider, spellings.get(c.model, c.model), c.start)) for c in charges]
     usage = [c for c in charges if c.category == "usage"]
     size = _sizes(charges, rounding)
     notes: list[str] = []
@@ -142,6 +146,8 @@ def compare(
             continue
         if not by_model:
             notes.append(f"{provider}: the invoice names no models; all are compared together")
+        elif unlike := _unlike({c.model for c in lines if c.model}, {row.model for row in calls}):
+            notes.append(f"{provider}: {unlike}")
         for c in lines:
             if c.model or not by_model:
                 groups[_Key(provider, account_of(c.account, c.project), c.model or ALL_MODELS)].charges.append(c)
@@ -155,6 +161,14 @@ def compare(
 
 def _modelless(charge: Charge, groups: Mapping[_Key, _Group]) -> bool:
     return not charge.model and not any(k.provider == charge.provider and k.model == ALL_MODELS for k in groups)
+
+
+def _unlike(charged: set[str], called: set[str]) -> str:
+    """A warning where models may be the same by two names: they would show as missing logs and as not billed."""
+    theirs, ours = (", ".join(sorted(some)[:5]) for some in (charged - called, called - charged))
+    return f"charges but no calls of {theirs}; calls but no charges of {ours}; if these are the same: --model" * bool(
+        theirs and ours
+    )
 
 
 def _sizes(charges: Iterable[Charge], rounding: Decimal | None) -> dict[str, Fraction]:

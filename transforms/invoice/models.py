@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final, NamedTuple
 
@@ -93,6 +94,7 @@ def kind_of(text: str) -> str:
     return "input" if into else "output"
 
 
+@functools.lru_cache(maxsize=1000)
 def tokens_per(unit: str) -> int:
     """How many tokens a unit such as "Tokens", "1K tokens" or "1000 Tokens" is; 0: it is not one of tokens."""
     found = _TOKENS.fullmatch(unit.strip().replace(",", ""))

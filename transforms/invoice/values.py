@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
@@ -96,5 +97,6 @@ def _utc(at: datetime) -> int:
     return int((at.replace(tzinfo=UTC) if at.tzinfo is None else at).timestamp())
 
 
+@functools.cache
 def _key(column: str) -> str:
     return column.replace("_", "").lower()
