@@ -117,7 +117,9 @@ class Changes:
 def stamp(files: TermsFiles) -> Stamp:
     """What tells that files have changed, without reading them; a file that is not there has no stamp."""
     found = []
-    for path in [*(path for folder in files.books for path in sorted(folder.glob("*.toml"))), *files.rules]:
+    folders = [*files.books, *(path for path in files.contracts if path.is_dir())]
+    within = [path for folder in folders for path in sorted(folder.glob("*.toml"))]
+    for path in [*within, *files.rules, *(path for path in files.contracts if path not in folders)]:
         try:
             stat = path.stat()
         except OSError:

@@ -200,12 +200,13 @@ def open_tokenizers(version_of: Callable[[str], str | None]) -> Finding:
 
 
 def price_book(settings: Settings) -> Finding:
-    """The price book, and the folders over it, load."""
+    """The price book, and the folders and contracts over it, load."""
     from transforms.price import book_rows, load_book
 
-    book = load_book(settings.price.books)
+    book = load_book(settings.price.books, settings.price.contracts)
     own = f", with {len(settings.price.books)} own folders" if settings.price.books else ""
-    return Finding("prices", Status.OK, f"book {book.book_version}, {len(book_rows(book)):,} rates{own}")
+    under = f", contracts {', '.join(contract.name for contract in book.contracts)}"[:200] if book.contracts else ""
+    return Finding("prices", Status.OK, f"book {book.book_version}, {len(book_rows(book)):,} rates{own}{under}")
 
 
 def hash_key(settings: Settings) -> Finding:

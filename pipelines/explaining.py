@@ -82,7 +82,7 @@ def explain_stored(store: Store, which_one: str, own: Sequence[Path]) -> Explain
     stored = Stored(row["cost"], row["price_status"], row["rate_id"], row["book_version"])
     call = {name: row[name] for name in (*_READ, "event_time")}
     call |= {name: bool(call[name]) for name in _FLAGS}
-    return Explained({**row, **call}, explain_call(load_book(terms.books), call), stored)
+    return Explained({**row, **call}, explain_call(load_book(terms.books, terms.contracts), call), stored)
 
 
 def explain_made_up(own: Sequence[Path], call: dict[str, Any]) -> Explained:
@@ -91,7 +91,7 @@ def explain_made_up(own: Sequence[Path], call: dict[str, Any]) -> Explained:
     known = {name: value for name, value in call.items() if value is not None}
     whole = {**texts, **dict.fromkeys(_FLAGS, False), "status": "ok", "usage_source": "vendor", **known}
     terms = ALWAYS[0] if not own else Terms(tuple(own))
-    return Explained(whole, explain_call(load_book(terms.books), whole), None)
+    return Explained(whole, explain_call(load_book(terms.books, terms.contracts), whole), None)
 
 
 def verdict(one: Explained) -> str:

@@ -42,8 +42,9 @@ class Job:
     was read before. ``call_s``: the longest call to expect. ``wait_s``: how long to wait for another run on the store to end.
     ``letters``: the topic that dead letters are also sent to.
 
-    ``owners`` are what the files ``rules`` say. ``terms`` are those that the store keeps account of; without any, ``books`` and
-    ``owners`` hold for all calls. A run that follows watches their files if ``watch``; ``lead_s``: see ``pipelines.terms``.
+    ``owners`` are what the files ``rules`` say. ``terms`` are those that the store keeps account of; without any, ``books``,
+    ``contracts`` and ``owners`` hold for all calls. A run that follows watches their files if ``watch``; ``lead_s``: see
+    ``pipelines.terms``.
     """
 
     paths: Sequence[Path]
@@ -73,6 +74,7 @@ class Job:
     letters: OutletSettings | None = None
     objects: tuple[str, ...] = ()
     list_s: float = 60
+    contracts: tuple[Path, ...] = ()
 
     @property
     def named(self) -> str:
@@ -82,13 +84,13 @@ class Job:
 
     @property
     def files(self) -> TermsFiles:
-        """Where prices and rules are written."""
-        return TermsFiles(self.books, self.rules)
+        """Where prices, rules and contracts are written."""
+        return TermsFiles(self.books, self.rules, self.contracts)
 
     @property
     def goes_by(self) -> Timeline:
         """Prices and rules, by the event time from which they hold."""
-        return self.terms or (Terms(self.books, self.owners),)
+        return self.terms or (Terms(self.books, self.owners, contracts=self.contracts),)
 
     @property
     def reader(self) -> Reader:

@@ -42,6 +42,7 @@ def job_of(
         decode=decode_settings(settings),
         count=CountSettings(hash_key=settings.count.key, cache_bytes=settings.count.cache_mib << 20),
         books=settings.price.books,
+        contracts=settings.price.contracts,
         owners=read_rules(settings.owners.rules),
         rules=settings.owners.rules,
         watch=settings.terms.watch,

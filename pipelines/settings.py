@@ -44,7 +44,8 @@ max_record_bytes = "32 MiB"
 to = "https://writer@clickhouse.example:8443/llm_finops"  # the password: LLM_FINOPS_STORE__PASSWORD
 
 [price]
-books = ["contracts"]
+books = ["prices"]
+contracts = ["contracts.toml"]
 """
 
 

@@ -1,4 +1,4 @@
-"""Own prices and ownership rules, from files to the store's table ``terms`` and from there to whatever prices calls.
+"""Own prices, contracts and ownership rules, from files to the store's table ``terms`` and from there to whatever prices calls.
 
 A store of which a run was ever followed keeps every content there was, with the event time from which it holds, so that a call
 comes to the same price and owner whenever it is read. A changed content holds at the earliest from ``lead_s`` seconds ahead of
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 import pyarrow as pa
@@ -21,9 +21,9 @@ import pyarrow as pa
 from schemas.tables import PRICE_RUNS, PRICES
 from sinks.clickhouse import Store, StoreSettings
 from sinks.terms import Announced, announce, announced, clock, content
-from transforms.own import Rule
 from transforms.price import book_rows, load_book
-from transforms.price.entries import Files, Folder, read_folder
+from transforms.price.contracts import Written, read_files
+from transforms.price.entries import Folder, read_folder
 from transforms.terms import Terms, TermsNow, Timeline, in_order
 
 LOOKS: Final = 3
@@ -34,10 +34,11 @@ _SECOND: Final = 1_000_000
 
 @dataclass(frozen=True)
 class TermsFiles:
-    """Where terms are written: folders of own prices, files of ownership rules."""
+    """Where terms are written: folders of own prices, files of ownership rules, files or folders of contracts."""
 
     books: tuple[Path, ...] = ()
     rules: tuple[Path, ...] = ()
+    contracts: tuple[Path, ...] = ()
 
 
 class Content(NamedTuple):
@@ -54,36 +55,40 @@ def read_content(files: TermsFiles) -> Content:
     """What the files say now. Not checked yet: see ``check``.
 
     Raises:
-        transforms.price.BookError: a folder cannot be read.
+        transforms.price.BookError: a folder of prices or a file of contracts cannot be read.
         transforms.own.files.RulesError: a file cannot be read.
     """
     from transforms.own.files import read_text  # what it imports is slow, and workers of a local run do without it
 
     books = [read_folder(folder) for folder in files.books]
     rules = [(path.name, read_text(path)) for path in files.rules]
-    return Content(orjson.dumps({"books": books, "rules": rules}).decode())
+    said: dict[str, Any] = {"books": books, "rules": rules}
+    if files.contracts:  # what was announced without any stays the same content
+        said["contracts"] = read_files(files.contracts)
+    return Content(orjson.dumps(said).decode())
 
 
 def check(found: Content) -> None:
     """Make sure that calls can go by it.
 
     Raises:
-        transforms.price.BookError: a price is wrong; file, entry, field and fix are named.
+        transforms.price.BookError: a price or a contract is wrong; file, entry, field and fix are named.
         transforms.own.files.RulesError: a rule is wrong; the same.
     """
-    books, _ = _parsed(found.text)
-    load_book(books)
+    terms = _parsed(found.text)
+    load_book(terms.books, terms.contracts)
 
 
-def _parsed(text: str) -> tuple[tuple[Files, ...], tuple[Rule, ...]]:
+def _parsed(text: str) -> Terms:
     from transforms.own.files import rules_in
 
     said = orjson.loads(text)
     books = tuple(tuple((name, file) for name, file in folder) for folder in said["books"])
-    return books, rules_in((name, file) for name, file in said["rules"])
+    contracts = tuple((name, file) for name, file in said.get("contracts", ()))
+    return Terms(books, rules_in((name, file) for name, file in said["rules"]), contracts=(contracts,) if contracts else ())
 
 
-_PARSED: dict[str, tuple[tuple[Files, ...], tuple[Rule, ...]]] = {}
+_PARSED: dict[str, Terms] = {}
 """By fingerprint: what was announced never changes."""
 
 
@@ -97,7 +102,7 @@ def timeline(store: Store, known: Sequence[Announced] | None = None) -> Timeline
     for one in announced(store) if known is None else known:
         if one.fingerprint not in _PARSED:
             _PARSED[one.fingerprint] = _parsed(content(store, one.fingerprint))
-        found.append(Terms(*_PARSED[one.fingerprint], one.since))
+        found.append(replace(_PARSED[one.fingerprint], since=one.since))
     return in_order(found)
 
 
@@ -153,11 +158,11 @@ def announce_from(store: Store, found: Content, since: int) -> Announced:
     return terms
 
 
-def publish_book(store: Store, books: tuple[Folder, ...]) -> None:
-    """Write the compiled price book to ``prices`` once per version, and the live run to ``price_runs``."""
+def publish_book(store: Store, books: tuple[Folder, ...], contracts: tuple[Written, ...] = ()) -> None:
+    """Write the compiled prices to ``prices`` once per version, and the live run to ``price_runs``."""
     from transforms.work import LIVE_PRICE_RUN  # tokenizers come with it
 
-    book = load_book(books)
+    book = load_book(books, contracts)
     known = store.rows(f"SELECT count() FROM {store.table('prices')} WHERE book_version = {{v:String}}", {"v": book.book_version})
     if known[0][0]:
         return
@@ -168,8 +173,8 @@ def publish_book(store: Store, books: tuple[Folder, ...]) -> None:
 
 def publish_books(store: Store, terms: Timeline) -> None:
     """Publish every price book that calls may go by."""
-    for books in dict.fromkeys(one.books for one in terms):
-        publish_book(store, books)
+    for books, contracts in dict.fromkeys((one.books, one.contracts) for one in terms):
+        publish_book(store, books, contracts)
 
 
 def in_words(terms: Announced) -> str:

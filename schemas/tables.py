@@ -608,7 +608,7 @@ AUDIT_DAYS: Final = Table(
 
 PRICES: Final = Table(
     name="prices",
-    doc="The price book as it was compiled: one row per entry and leaf.",
+    doc="The price book and the contracts over it as they were compiled: one row per entry and leaf.",
     written_by="run, and terms announce",
     columns=(
         _label("book_version", "Version of the price book."),
@@ -699,12 +699,12 @@ MARKS: Final = Table(
 
 TERMS: Final = Table(
     name="terms",
-    doc="Own prices and ownership rules, whole, and the event time from which calls go by them. The first ones hold before, too.",
+    doc="Own prices, contracts and ownership rules, whole, and from when on calls go by them. The first hold before, too.",
     written_by="run, and terms announce",
     columns=(
         Column("since", "DateTime64(6, 'UTC')", pa.timestamp("us", "UTC"), "Event time from which they hold; 1970: always."),
         _text("fingerprint", "Hash of the content: the same files have the same one."),
-        _text("content", "Files of own prices by folder, and of ownership rules, as JSON of names and texts."),
+        _text("content", "Files of own prices by folder, of contracts, and of ownership rules, as JSON of names and texts."),
         Column(
             "announced_at",
             "DateTime64(6, 'UTC')",

@@ -1,4 +1,4 @@
-"""Terms: own prices and ownership rules, and the event time from which they hold for calls.
+"""Terms: own prices, contracts and ownership rules, and the event time from which they hold for calls.
 
 A call goes by the newest terms that begin at or before its own time, whenever it is read: so a record that is read again
 comes to the same row after terms have changed. The first terms stand for all time before them, too.
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from transforms.own.rules import NO_RULES, Rule
+from transforms.price.contracts import Written
 from transforms.price.entries import Folder
 from transforms.price.fields import EVER
 
@@ -20,6 +21,7 @@ from transforms.price.fields import EVER
 @dataclass(frozen=True)
 class Terms:
     """``books``: folders of own prices, over the book that comes along; ``owners``: rules in their order of precedence.
+    ``contracts``: what is written of them, compiled over the prices.
 
     ``since``: the event time from which they hold, in UTC microseconds.
     """
@@ -27,6 +29,7 @@ class Terms:
     books: tuple[Folder, ...] = ()
     owners: tuple[Rule, ...] = NO_RULES
     since: int = EVER
+    contracts: tuple[Written, ...] = ()
 
 
 Timeline = tuple[Terms, ...]

@@ -94,8 +94,9 @@ class CallWork:
         if held is None:
             terms = self._terms[number]
             others = [(one, other) for one, other in zip(self._terms, self._held, strict=True) if other is not None]
-            book = next((other.book for one, other in others if one.books == terms.books), None)
-            held = self._held[number] = _Held(book or load_book(terms.books), Claims(terms.owners))
+            prices = (terms.books, terms.contracts)
+            book = next((other.book for one, other in others if (one.books, one.contracts) == prices), None)
+            held = self._held[number] = _Held(book or load_book(*prices), Claims(terms.owners))
         return held
 
     def rows(self, raw: RawBatch, took: Took) -> RowBatch:

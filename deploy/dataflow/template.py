@@ -50,6 +50,7 @@ SETTINGS: Final = (
     "decode.keep_payloads",
     "count.cache_mib",
     "price.books",
+    "price.contracts",
     "owners.rules",
     "windows.early_seconds",
     "windows.late_hours",

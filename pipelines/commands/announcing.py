@@ -16,7 +16,7 @@ _TIMES: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 
 @click.group(short_help="Prices and rules that a store keeps account of: show them, announce others.")
 def terms() -> None:
-    """Own prices and ownership rules, with the event time from which calls go by them."""
+    """Own prices, contracts and ownership rules, with the event time from which calls go by them."""
 
 
 @terms.command("show")
@@ -35,8 +35,9 @@ def show_terms(settings: Settings, fmt: str) -> None:
         {
             "since": instant(one.since),
             "terms": one.fingerprint,
-            "book_version": load_book(held.books).book_version,
+            "book_version": (book := load_book(held.books, held.contracts)).book_version,
             "books": len(held.books),
+            "contracts": len(book.contracts),
             "rules": len(held.owners),
         }
         for one, held in zip(known, timeline(store, known), strict=True)
@@ -46,6 +47,7 @@ def show_terms(settings: Settings, fmt: str) -> None:
         Column("terms"),
         Column("book_version", title="price book"),
         Column("books", Kind.COUNT, "own folders"),
+        Column("contracts", Kind.COUNT),
         Column("rules", Kind.COUNT),
     ]
     note = "the first ones hold before, too" if rows else "none: each run goes by its own settings, until one follows its input"
@@ -66,14 +68,14 @@ def announce(settings: Settings, since: datetime | None) -> None:
     from sinks.schema import migrate
     from sinks.terms import announced, clock
 
-    found = read_content(TermsFiles(settings.price.books, settings.owners.rules))
+    found = read_content(TermsFiles(settings.price.books, settings.owners.rules, settings.price.contracts))
     store = store_settings(settings).open()
     migrate(store)
     soonest = earliest(clock(store), settings.terms.lead_seconds)
     at = soonest if since is None else int(since.replace(tzinfo=UTC).timestamp()) * 1_000_000
     first = not announced(store)
     said = in_words(announce_from(store, found, at))
-    publish_book(store, settings.price.books)
+    publish_book(store, settings.price.books, settings.price.contracts)
     click.echo(said)
     if first:
         click.echo("the store had no terms: these hold for all time before, too, until earlier ones are announced", err=True)

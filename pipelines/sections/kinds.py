@@ -101,6 +101,7 @@ Texts = Annotated[tuple[str, ...], BeforeValidator(_one_is_a_list), Allowed("a l
 TagNames = Annotated[Texts, AfterValidator(_tag_names), Allowed("a list of KIND:NAME or KIND:NAME=TAG")]
 Paths = Annotated[tuple[Path, ...], BeforeValidator(_one_is_a_list), Allowed("a list of folders")]
 Files = Annotated[tuple[Path, ...], BeforeValidator(_one_is_a_list), Allowed("a list of files")]
+FilesOrFolders = Annotated[tuple[Path, ...], BeforeValidator(_one_is_a_list), Allowed("a list of files or folders")]
 Whole = Annotated[int, BeforeValidator(no_bool)]
 Size = Annotated[ByteSize, BeforeValidator(no_bool)]
 Time = Annotated[AwareDatetime, BeforeValidator(_written_time), Allowed("a time with its zone, such as 2025-11-20T00:00:00Z")]

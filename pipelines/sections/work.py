@@ -17,6 +17,7 @@ from pipelines.sections.kinds import (
     Address,
     Allowed,
     Files,
+    FilesOrFolders,
     Key,
     Paths,
     Runners,
@@ -111,6 +112,9 @@ class Price(Section):
     """What calls cost."""
 
     books: Paths = Field(default=(), description="Folders of own prices, which extend and override the ones that come along.")
+    contracts: FilesOrFolders = Field(
+        default=(), description="Contracts: negotiated prices, discounts and credits, see `docs/contracts.md`."
+    )
 
 
 class Owners(Section):

@@ -66,6 +66,7 @@ GIVEN = {
     "decode_keep_payloads": "true",
     "count_cache_mib": "128",
     "price_books": "/books",
+    "price_contracts": "/contracts.toml",
     "owners_rules": "/rules.toml",
     "windows_early_seconds": "30",
     "windows_late_hours": "48",

@@ -21,6 +21,9 @@ TEXTS = (
     "usage_source",
     "deployment_type",
     "reported_cost_by",
+    "account",
+    "project",
+    "tenant",
 )
 DEFAULTS: Mapping[str, Any] = {
     "provider": "openai",

@@ -15,6 +15,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from transforms.price.contracted import Under, compiled, for_payer
+from transforms.price.contracts import ANYBODY, Contract, Payer, Written, contracts_of
 from transforms.price.entries import ANY_SCOPE, STANDARD, Entry, Folder, NameRule, ProviderBook, Window, read_layer
 from transforms.price.fields import EPOCH, EVER, FOREVER, BookError, utc
 from transforms.price.names import is_pattern, literal_length, normalise, pattern_regex
@@ -97,19 +99,31 @@ class Plan:
 class Book:
     """A compiled price book. Immutable but for the memory of look-ups.
 
-    ``entries`` are sorted by ``rate_id``; ``rates[entry, unit]`` are pico-dollars per unit, in the order of
-    ``rates.UNITS``; ``known`` tells where a rate exists; ``free`` which entries cost nothing by statement. ``corrected`` are
-    prices that a later record has replaced: nothing is priced by them.
+    ``entries`` are sorted by ``rate_id``, those under contracts behind the list prices; ``rates[entry, unit]`` are
+    pico-dollars per unit, in the order of ``rates.UNITS``; ``known`` tells where a rate exists; ``free`` which entries cost
+    nothing by statement; ``list_rows`` the row of each one's list price, which of a list price is its own. ``corrected`` are
+    prices that a later record has replaced: nothing is priced by them. ``looks_at``: fields of ``Payer`` by which contracts
+    are told apart.
     """
 
-    def __init__(self, books: dict[str, ProviderBook]) -> None:
+    def __init__(self, books: dict[str, ProviderBook], contracts: tuple[Contract, ...] = ()) -> None:
         self._books = books
-        self.entries: tuple[Entry, ...] = tuple(
-            sorted((entry for book in books.values() for entry in book.entries), key=lambda entry: entry.rate_id)
+        self.contracts = contracts
+        self.looks_at = tuple(
+            name for name in Payer._fields if any(name == c.field for contract in contracts for c in contract.conditions)
         )
         self.corrected: tuple[Entry, ...] = tuple(
             sorted((e for book in books.values() for e in book.corrected), key=lambda entry: (entry.rate_id, entry.recorded))
         )
+        self._names = {provider: _Names(book.names) for provider, book in books.items()}
+        listed = sorted((entry for book in books.values() for entry in book.entries), key=lambda entry: entry.rate_id)
+        under = compiled(contracts, listed, self._meant, self._spellings) if contracts else []
+        under.sort(key=lambda one: one.entry.rate_id)
+        self.entries: tuple[Entry, ...] = (*listed, *(one.entry for one in under))
+        self.list_rows = np.array([*range(len(listed)), *(one.list_row for one in under)], np.int64)
+        self._under: dict[tuple[str, int], list[tuple[int, int]]] = _by_list_row(under, len(listed))
+        self._contracts = {contract.name: contract for contract in contracts}
+        self._contracted = frozenset(provider for contract in contracts for provider in contract.providers)
         self.rate_ids = [entry.rate_id for entry in self.entries]
         self._row = {rate_id: row for row, rate_id in enumerate(self.rate_ids)}
         if len(self._row) != len(self.entries):
@@ -123,23 +137,69 @@ class Book:
                 self.rates[row, UNITS.index(unit)] = rate
                 self.known[row, UNITS.index(unit)] = True
         self.known[:, UNITS.index("requests")] = True  # a request costs nothing of itself unless an entry says so
-        self.book_version = _version(self.entries, self.corrected, books)
+        self.book_version = _version(self.entries, self.corrected, books, contracts)
         self._by_model: dict[tuple[str, str], list[Entry]] = {}
-        for entry in self.entries:
+        for entry in listed:
             self._by_model.setdefault((entry.provider, entry.model), []).append(entry)
-        self._names = {provider: _Names(book.names) for provider, book in books.items()}
-        self._plans: dict[Key, Plan] = {}
+        self._plans: dict[tuple[Key, tuple[str, ...]], Plan] = {}
+        self._payers: dict[tuple[str, Payer], tuple[str, ...]] = {}
 
-    def plan(self, key: Key) -> Plan:
-        """The prices of ``key``, remembered."""
-        plan = self._plans.get(key)
+    def plan(self, key: Key, payer: Payer = ANYBODY) -> Plan:
+        """The prices of ``key`` under the contracts that are for ``payer``, remembered."""
+        held = self._held(key.provider, payer) if key.provider in self._contracted else ()
+        plan = self._plans.get((key, held))
         if plan is None and sum(map(len, key)) > _LONGEST:
             return _nothing("unknown_model")
         if plan is None:
             if len(self._plans) >= _PLANS:
                 self._plans.clear()
-            plan = self._plans[key] = self._make_plan(key)
+            plan = self._make_plan(key)
+            if held:
+                plan = self._under_contract(plan, [self._contracts[name] for name in held])
+            self._plans[key, held] = plan
         return plan
+
+    def _held(self, provider: str, payer: Payer) -> tuple[str, ...]:
+        """Names of the contracts that are for calls of a payer, the most special first; remembered."""
+        held = self._payers.get((provider, payer))
+        if held is None:
+            held = tuple(contract.name for contract in for_payer(self.contracts, provider, payer))
+            if len(self._payers) >= _PLANS:
+                self._payers.clear()
+            if sum(map(len, payer)) <= _LONGEST:
+                self._payers[provider, payer] = held
+        return held
+
+    def _under_contract(self, plan: Plan, held: Sequence[Contract]) -> Plan:
+        """The plan with each list price replaced by what it is under the first of the contracts ``held`` that is in force."""
+        ends = {time for contract in held for time in (contract.start, contract.end)} - {EVER, FOREVER}
+        bounds = sorted({*plan.bounds.tolist(), *ends})
+        starts = [EVER, *bounds]
+        in_force = [next((c for c in held if c.start <= start < c.end), None) for start in starts]
+        rows = [row for row in np.unique(plan.table).tolist() if row >= 0]
+        bands = {(c.name, row): found for c in held for row in rows if (found := self._under.get((c.name, row)))}
+        thresholds = sorted({*plan.thresholds.tolist(), *(above for found in bands.values() for above, _ in found)} - {0})
+        segments = plan.bounds.searchsorted(np.array(starts, np.int64), side="right")
+        columns = plan.thresholds.searchsorted(np.array([0, *thresholds], np.int64), side="right")
+        table = plan.table[segments][:, :, columns]
+        for (i, window, band), row in np.ndenumerate(table):
+            contract = in_force[i]
+            found = bands.get((contract.name, int(row))) if contract else None
+            if found:
+                above = (0, *thresholds)[band]
+                table[i, window, band] = max((one for one in found if one[0] <= above), default=(0, int(row)))[1]
+        only = int(table.flat[0]) if (table == table.flat[0]).all() else None
+        return Plan(np.array(bounds, np.int64), np.array(thresholds, np.int64), plan.windows, table, only)
+
+    def _spellings(self, provider: str) -> list[str]:
+        return [rule.name for rule in self._books[provider].names if not is_pattern(rule.name)]
+
+    def _meant(self, provider: str, name: str, start: int, end: int) -> frozenset[str]:
+        """The models that a name means from ``start`` until ``end``."""
+        rules = self._names[provider].matches(normalise(name, self._books[provider].prefixes).spellings)
+        cuts = {start, *(time for rule in rules for time in (rule.valid_from, rule.valid_to) if start < time < end)}
+        first = ((rule for rule in rules if rule.valid_from <= cut < rule.valid_to) for cut in cuts)
+        return frozenset(rule.model for some in first if (rule := next(some, None)))
 
     def _make_plan(self, key: Key) -> Plan:
         book = self._books.get(key.provider)
@@ -245,13 +305,23 @@ def _excepts(rule: NameRule, spelling: str) -> bool:
     return any(pattern_regex(pattern).fullmatch(spelling) for pattern in rule.excepted)
 
 
+def _by_list_row(under: Iterable[Under], offset: int) -> dict[tuple[str, int], list[tuple[int, int]]]:
+    """By contract and row of the list price: from which band on, and in which row, the price under the contract is."""
+    found: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    for row, one in enumerate(under, offset):
+        found.setdefault((one.entry.contract, one.list_row), []).append((one.entry.above, row))
+    return found
+
+
 def _nothing(reason: str) -> Plan:
     row = -1 - NO_PRICE.index(reason)
     empty = np.empty(0, np.int64)
     return Plan(empty, empty, (), np.full((1, 1, 1), row, np.int32), row)
 
 
-def _version(entries: Iterable[Entry], corrected: Iterable[Entry], books: dict[str, ProviderBook]) -> str:
+def _version(
+    entries: Iterable[Entry], corrected: Iterable[Entry], books: dict[str, ProviderBook], contracts: Iterable[Contract]
+) -> str:
     """Latest day a figure was recorded, and a hash over everything that can change a price."""
     digest = hashlib.blake2b(digest_size=4)
     recorded = ""
@@ -265,6 +335,8 @@ def _version(entries: Iterable[Entry], corrected: Iterable[Entry], books: dict[s
         book = books[provider]
         names = sorted(map(repr, book.names))
         digest.update(repr((provider, names, *map(sorted, (book.prefixes, book.standard_tiers, book.base_scopes)))).encode())
+    for contract in contracts:
+        digest.update(contract.said.encode())
     return f"{recorded}-{digest.hexdigest()}"
 
 
@@ -277,20 +349,26 @@ def _stable(value: Any) -> Any:
     return value
 
 
-def load_book(extra_dirs: Iterable[str | Folder] = (), *, built_in: bool = True, known_on: date | None = None) -> Book:
-    """The book of the package, and over it the ``*.toml`` files of each folder of ``extra_dirs``, in order.
+def load_book(
+    extra_dirs: Iterable[str | Folder] = (),
+    contracts: Iterable[Written] = (),
+    *,
+    built_in: bool = True,
+    known_on: date | None = None,
+) -> Book:
+    """The book of the package, and over it the ``*.toml`` files of each folder of ``extra_dirs``, in order: list prices.
 
     An added price replaces, while it holds, the package's prices of the same model, tier and scope, all bands at once;
-    an added name goes before the package's. ``built_in=False`` takes the folders alone. ``known_on`` takes only what was
-    recorded until the end of that day: the book as it would have been then. Raises ``BookError``, which names file, entry,
-    field and fix.
+    an added name goes before the package's. ``contracts`` are compiled over them. ``built_in=False`` takes the folders
+    alone. ``known_on`` takes only prices that were recorded until the end of that day: the book as it would have been then.
+    Raises ``BookError``, which names file, entry, field and fix.
     """
     books: dict[str, ProviderBook] = {}
     extra = (Path(folder) if isinstance(folder, str) else folder for folder in extra_dirs)
     folders: list[Folder] = [*([BUILT_IN] if built_in else []), *extra]
     for layer, folder in enumerate(folders):
         read_layer(folder, layer, books, known_on)
-    return Book(books)
+    return Book(books, contracts_of(contracts))
 
 
 def book_rows(book: Book) -> list[dict[str, Any]]:
@@ -330,4 +408,4 @@ def _rows(book: Book) -> Iterator[dict[str, Any]]:
 
 def _band_key(entry: Entry) -> tuple[object, ...]:
     window = entry.window.name if entry.window else ""
-    return (entry.layer, entry.provider, entry.model, entry.tier, entry.scope, window, entry.valid_from)
+    return (entry.contract, entry.layer, entry.provider, entry.model, entry.tier, entry.scope, window, entry.valid_from)

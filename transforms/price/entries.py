@@ -92,7 +92,8 @@ class Entry:
     tokens that must be exceeded. Times are UTC microseconds, ``valid_to`` exclusive. ``rates`` are
     pico-dollars per unit; a unit without a rate is not in it. ``listed`` are the same prices in dollars per
     ``rates.unit_size``. ``free`` is the reason why everything costs nothing, if it does. ``layer`` is 0 for the book
-    that comes with the package and higher for folders added later.
+    that comes with the package and higher for folders added later. ``like`` has the units that are billed like another
+    one, since nothing is said of them. Under a ``contract``, ``of`` is the rate id of the list price.
     """
 
     provider: str
@@ -110,10 +111,18 @@ class Entry:
     recorded: str
     layer: int
     place: str
+    like: Mapping[str, str] = field(default_factory=dict)
+    contract: str = ""
+    of: str = ""
 
     @property
     def rate_id(self) -> str:
-        """Name of the entry, unique in its layer: provider/model, then only what differs from the ordinary."""
+        """Name of the entry, unique in its layer: provider/model, then only what differs from the ordinary.
+
+        Under a contract that of the list price, and ``+`` the contract's name.
+        """
+        if self.contract:
+            return f"{self.of}+{self.contract}"
         text = f"{self.provider}/{self.model}"
         if self.tier != STANDARD:
             text += f":{self.tier}"
@@ -257,7 +266,7 @@ def _prices(
         if type(above) is not int or above < 0:
             raise BookError(f'{at}: field "above": {above!r} is not a number of prompt tokens such as 272_000')
         free = price.get("free", "")
-        listed, rates = _rates(price, same, at)
+        listed, rates, like = _rates(price, same, at)
         if bool(free) == bool(rates):
             raise BookError(f'{at}: state either prices or "free" with the reason, not both and not neither')
         source = price.get("source", model.get("source", data.get("source")))
@@ -282,6 +291,7 @@ def _prices(
                 recorded=day,
                 layer=layer,
                 place=at,
+                like=like,
             )
 
 
@@ -291,9 +301,12 @@ def _day(recorded: object, at: str) -> str:
     return recorded.isoformat()
 
 
-def _rates(price: dict[str, Any], same: Mapping[str, str], at: str) -> tuple[dict[str, str], dict[str, int]]:
-    """Prices as listed and as pico-dollars, by unit, with the fields that are billed like another one filled in."""
+def _rates(
+    price: dict[str, Any], same: Mapping[str, str], at: str
+) -> tuple[dict[str, str], dict[str, int], dict[str, str]]:
+    """Prices as listed and as pico-dollars, by unit, with those billed like another one filled in, and which these are."""
     listed: dict[str, str] = {}
+    like: dict[str, str] = {}
     links = {**IMPLIED, **same}
     for name, unit in FIELDS.items():
         value = price.get(name)
@@ -312,9 +325,10 @@ def _rates(price: dict[str, Any], same: Mapping[str, str], at: str) -> tuple[dic
     for name, other in links.items():
         if FIELDS[name] not in listed and FIELDS[other] in listed:
             listed[FIELDS[name]] = listed[FIELDS[other]]
+            like[FIELDS[name]] = FIELDS[other]
         elif name in price and FIELDS[other] not in listed:
             raise BookError(f'{at}: field "{name}" is billed like "{other}", which has no price; state it')
-    return listed, {unit: pico_rate(text, unit) for unit, text in listed.items()}
+    return listed, {unit: pico_rate(text, unit) for unit, text in listed.items()}, like
 
 
 def _same(table: dict[str, Any], file: str) -> dict[str, str]:

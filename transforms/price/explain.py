@@ -10,30 +10,37 @@ import pyarrow as pa
 
 from schemas.call import LEAVES
 from transforms.price.book import NO_PRICE, Book, Key
+from transforms.price.contracts import ANYBODY, Payer
 from transforms.price.entries import Entry
 from transforms.price.pricing import PricedColumns, key_of, price_batch
 from transforms.price.rates import PICO_PER_DOLLAR, UNITS, dollars, plain, unit_size
 
 
 class Line(NamedTuple):
-    """``quantity`` units at ``rate`` dollars per ``per`` are ``amount`` pico-dollars; None: no rate known."""
+    """``quantity`` units at ``rate`` dollars per ``per`` are ``amount`` pico-dollars; None: no rate known.
+
+    ``list_rate``: dollars per ``per`` at the list price, under a contract; else empty.
+    """
 
     unit: str
     quantity: int
     rate: str | None
     per: int
     amount: int | None
+    list_rate: str = ""
 
     def __str__(self) -> str:
         if self.rate is None or self.amount is None:
             return f"{self.unit}: {self.quantity:,} x no rate"
-        return f"{self.unit}: {self.quantity:,} x ${self.rate} per {self.per:,} = ${dollars(self.amount)}"
+        listed = f" (list ${self.list_rate})" if self.list_rate else ""
+        return f"{self.unit}: {self.quantity:,} x ${self.rate}{listed} per {self.per:,} = ${dollars(self.amount)}"
 
 
 class Explanation(NamedTuple):
     """The lines, the entry they come from and their sum; or, with ``total`` None, the reason why there is none.
 
-    ``entry`` is the price itself, with its band, window, scope and the day it was recorded; None where none was found.
+    ``entry`` is the price itself, with its band, window, scope, contract and the day it was recorded; None where none was
+    found.
     """
 
     lines: tuple[Line, ...]
@@ -44,17 +51,20 @@ class Explanation(NamedTuple):
     entry: Entry | None = None
 
 
-def explain(book: Book, leaves: Mapping[str, int | None], key: Key, event_time: int) -> Explanation:
+def explain(
+    book: Book, leaves: Mapping[str, int | None], key: Key, event_time: int, payer: Payer = ANYBODY
+) -> Explanation:
     """What usage ``leaves`` (counts by name of ``rates.UNITS``) costs for ``key`` at ``event_time`` (UTC microseconds).
 
-    The request itself is one unit, so a fee per request needs no count. Raises ``ValueError`` for an unknown leaf.
+    The request itself is one unit, so a fee per request needs no count. ``payer``: who calls, where contracts tell payers
+    apart. Raises ``ValueError`` for an unknown leaf.
     """
     unknown = set(leaves) - set(UNITS)
     if unknown:
         raise ValueError(f"no such leaf: {', '.join(sorted(unknown))}; leaves are {', '.join(UNITS)}")
     counts = {unit: count for unit in UNITS if (count := leaves.get(unit)) is not None}
     prompt = sum(counts.get(leaf, 0) for leaf in LEAVES if leaf.startswith("input_"))
-    row = book.plan(key).row(event_time, prompt)
+    row = book.plan(key, payer).row(event_time, prompt)
     if row < 0:
         return Explanation((), None, NO_PRICE[-1 - row], "", "")
     entry = book.entries[row]
@@ -62,7 +72,8 @@ def explain(book: Book, leaves: Mapping[str, int | None], key: Key, event_time: 
         return Explanation((), 0, entry.free, entry.rate_id, entry.source, entry)
     if "requests" in entry.rates:
         counts.setdefault("requests", 1)
-    lines = tuple(_line(unit, count, entry.rates.get(unit)) for unit, count in counts.items() if count)
+    listed = book.entries[book.list_rows[row]].rates if entry.contract else {}
+    lines = tuple(_line(unit, count, entry.rates.get(unit), listed.get(unit)) for unit, count in counts.items() if count)
     missing = [line.unit for line in lines if line.amount is None]
     if missing:
         return Explanation(lines, None, f"no_rate:{missing[0]}", entry.rate_id, entry.source, entry)
@@ -113,7 +124,8 @@ def explain_call(book: Book, call: Mapping[str, Any]) -> CallExplanation:
     key = key_of(call)
     status, reason, source = priced.price_status[0], priced.price_reason[0], priced.cost_source[0]
     usage = {unit: call.get(unit) for unit in UNITS if unit in call}
-    found = explain(book, usage, key, call["event_time"])
+    payer = Payer(**{name: call.get(name) or "" for name in Payer._fields})
+    found = explain(book, usage, key, call["event_time"], payer)
     rule = book.meaning(key.provider, key.model, call["event_time"])
     by_rates = source in ("usage", "counted", "estimated") or reason.startswith("no_rate:")
     why = WHY.get(reason, "")
@@ -136,8 +148,9 @@ def explain_call(book: Book, call: Mapping[str, Any]) -> CallExplanation:
     )
 
 
-def _line(unit: str, count: int, rate: int | None) -> Line:
+def _line(unit: str, count: int, rate: int | None, listed: int | None) -> Line:
     per = unit_size(unit)
     if rate is None:
         return Line(unit, count, None, per, None)
-    return Line(unit, count, plain(Decimal(rate * per) / PICO_PER_DOLLAR), per, count * rate)
+    at_list = "" if listed is None else plain(Decimal(listed * per) / PICO_PER_DOLLAR)
+    return Line(unit, count, plain(Decimal(rate * per) / PICO_PER_DOLLAR), per, count * rate, at_list)

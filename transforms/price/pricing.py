@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from schemas.call import LEAVES
 from transforms.price.book import NO_PRICE, Book, Key
+from transforms.price.contracts import Payer
 from transforms.price.rates import UNITS
 
 Ints = npt.NDArray[np.int64]
@@ -66,6 +67,7 @@ class PricedColumns:
     a call is unpriced or costs nothing. ``cost_source``: vendor_reported, usage, counted (exactly), estimated (counted
     with an error), stated; empty if unpriced. ``list_cost``: at list prices. ``cost_error``: half-width of the band that
     holds nine of ten true costs, 0 where usage was reported; ``error_unknown`` marks calls of which it is not known.
+    ``contract``: the one whose rates the call is priced at; empty: list prices.
     """
 
     cost: Ints
@@ -113,7 +115,8 @@ def price_batch(calls: pa.RecordBatch, book: Book, price_run: int) -> PricedColu
     - what the vendor itself says a call cost stands;
     - calls of reserved capacity and of self-hosted models cost nothing per token;
     - all else is usage times the rate that held when the call began, in the band of its whole prompt; where an entry
-      says that a model is free, 0. A used unit without a rate leaves the whole call unpriced.
+      says that a model is free, 0. A used unit without a rate leaves the whole call unpriced. Where a contract of the book
+      is for the call, the rate is the one under the contract, and ``list_cost`` the same usage at the list price.
     """
     count = calls.num_rows
     units, absent = _units(calls)
@@ -157,6 +160,7 @@ def price_batch(calls: pa.RecordBatch, book: Book, price_run: int) -> PricedColu
     settle(bad, UNPRICED, _code("overflow"), NONE)
 
     amounts = np.zeros((len(UNITS), count), np.int64)
+    list_amounts: Ints | None = None
     error, error_unknown = np.zeros(count, np.int64), np.zeros(count, np.bool_)
     if open_.any():
         rates = book.rates[entry].T
@@ -165,6 +169,9 @@ def price_batch(calls: pa.RecordBatch, book: Book, price_run: int) -> PricedColu
         settle((units.astype(np.float64) * rates).sum(axis=0) > 2.0 * MAX_COST, UNPRICED, _code("overflow"), NONE)
         amounts[:, open_] = units[:, open_] * rates[:, open_]
         too_much = amounts.sum(axis=0) > MAX_COST
+        if book.contracts:
+            list_amounts = _at_list_prices(units, book, entry, open_)
+            too_much |= list_amounts > MAX_COST
         amounts[:, too_much] = 0
         settle(too_much, UNPRICED, _code("overflow"), NONE)
         counted = open_ & usage_source.is_in("counted")
@@ -176,6 +183,7 @@ def price_batch(calls: pa.RecordBatch, book: Book, price_run: int) -> PricedColu
     leaf = dict(zip(UNITS, amounts, strict=True))
     stated = np.where(source == VENDOR_REPORTED, reported, 0)
     cost = amounts.sum(axis=0) + stated
+    list_cost = cost if list_amounts is None else np.where(open_, list_amounts, 0) + stated
     named = {
         "cost_input": leaf["input_fresh"],
         "cost_cache_read": leaf["input_cache_read"],
@@ -188,14 +196,14 @@ def price_batch(calls: pa.RecordBatch, book: Book, price_run: int) -> PricedColu
         cost=cost,
         **named,
         cost_other=cost - sum(named.values()),
-        list_cost=cost,
+        list_cost=list_cost,
         cost_error=error,
         null=status == UNPRICED,
         error_unknown=error_unknown,
         price_status=[STATUSES[i] for i in status.tolist()],
         price_reason=[REASONS[i] for i in reason.tolist()],
         cost_source=[SOURCES[i] for i in source.tolist()],
-        contract=[""] * count,
+        contract=_contracts(book, rows, open_) if book.contracts else [""] * count,
         rate_id=[book.rate_ids[i] if i >= 0 else "" for i in np.where(by_entry, rows, -1).tolist()],
         book_version=book.book_version,
         price_run=price_run,
@@ -220,6 +228,19 @@ def _error(calls: pa.RecordBatch, counted: Bools, units: Ints, rates: Ints) -> t
     return np.where(unknown, 0, error), unknown
 
 
+def _at_list_prices(units: Ints, book: Book, entry: Ints, open_: Bools) -> Ints:
+    """What the calls that are ``open_`` cost at list prices; one that is far beyond ``MAX_COST`` is anything above it."""
+    rates = book.rates[book.list_rows[entry]].T
+    beyond = (units.astype(np.float64) * rates).sum(axis=0) > 2.0 * MAX_COST
+    amounts: Ints = np.where(open_ & ~beyond, units, 0) * rates
+    return np.where(open_ & beyond, MAX_COST + 1, amounts.sum(axis=0))
+
+
+def _contracts(book: Book, rows: Ints, by_rate: Bools) -> list[str]:
+    """The contract of each call, of those that are priced by a rate."""
+    return [book.entries[row].contract if row >= 0 else "" for row in np.where(by_rate, rows, -1).tolist()]
+
+
 def _code(reason: str) -> int:
     return REASONS.index(reason)
 
@@ -229,21 +250,27 @@ def _rate_rows(calls: pa.RecordBatch, book: Book, times: Ints, prompts: Ints) ->
     providers, models = _text(calls, "provider"), _text(calls, "model")
     tiers, speeds, scopes = _text(calls, "service_tier"), _text(calls, "speed"), _text(calls, "region_scope")
     batches = _flag(calls, "batch")
+    payers = {name: _text(calls, name) for name in book.looks_at}
     code, size = batches.astype(np.int64), 2
-    for column in (speeds, tiers, scopes, models, providers):
+    for column in (*payers.values(), speeds, tiers, scopes, models, providers):
         if size * len(column.values) > 2**62:
             kept, code = np.unique(code, return_inverse=True)
             size = len(kept)
         code, size = code * len(column.values) + column.codes, size * len(column.values)
     distinct, first, inverse = np.unique(code, return_index=True, return_inverse=True)
-    plans = [
-        book.plan(Key(provider, model, "batch" if batch else _tier(speed, tier), scope))
+    keys = [
+        Key(provider, model, "batch" if batch else _tier(speed, tier), scope)
         for provider, model, speed, tier, scope, batch in zip(
             *(column.at(first) for column in (providers, models, speeds, tiers, scopes)),
             batches[first].tolist(),
             strict=True,
         )
     ]
+    if payers:
+        whose = zip(*(column.at(first) for column in payers.values()), strict=True)
+        plans = [book.plan(key, Payer(**dict(zip(payers, who, strict=True)))) for key, who in zip(keys, whose, strict=True)]
+    else:
+        plans = [book.plan(key) for key in keys]
     rows: Ints = np.array([0 if plan.only is None else plan.only for plan in plans], np.int64)[inverse]
     several = [number for number, plan in enumerate(plans) if plan.only is None]
     if several:
