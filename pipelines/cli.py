@@ -9,6 +9,7 @@ from importlib.metadata import version
 import click
 
 from pipelines.commands.announcing import terms
+from pipelines.commands.contracting import contracts
 from pipelines.commands.decoding import decode
 from pipelines.commands.invoicing import invoice
 from pipelines.commands.keeping import doctor, forget, migrate, serve
@@ -32,7 +33,7 @@ def cli() -> None:
 
 
 _LOGS = (run, decode, replay_dead)
-_STORE = (summary, explain, reconcile, audit, export, invoice, owners, prices, terms, serve, migrate, forget, doctor)
+_STORE = (summary, contracts, explain, reconcile, audit, export, invoice, owners, prices, terms, serve, migrate, forget, doctor)
 for command in (*_LOGS, *_STORE, generate, demo):
     cli.add_command(command)
 
