@@ -16,17 +16,17 @@ from pipelines.errors import CheckFailed, SettingsError
 from pipelines.show import Column, Format, Kind, Table, dollars, show
 from pipelines.terms import instant, timeline
 from sinks.clickhouse import Store
-from transforms.price import CallExplanation, explain_call, load_book
+from transforms.price import CallExplanation, Payer, explain_call, load_book
 from transforms.price.entries import iso
 from transforms.price.fields import EVER, FOREVER
 from transforms.price.rates import UNITS
 from transforms.price.rates import dollars as exact
-from transforms.terms import ALWAYS, Terms, which
+from transforms.terms import Terms, which
 
 _TEXTS: Final = ("provider", "model", "service_tier", "region_scope", "speed", "status", "usage_source", "deployment_type")
 _FLAGS: Final = ("batch", "spillover", "gateway_cache_hit")
 _NUMBERS: Final = ("http_status", *UNITS[:-1], "counted_input_error", "counted_output_error", "reported_cost")
-_READ: Final = (*_TEXTS, "reported_cost_by", *_FLAGS, *_NUMBERS)
+_READ: Final = (*_TEXTS, "reported_cost_by", *Payer._fields, *_FLAGS, *_NUMBERS)
 _STORED: Final = ("service_tier_requested", "model_requested", "cost", "price_status", "rate_id", "book_version")
 _IDS: Final = ("provider_call_id", "request_id", "span_id")
 _MOST: Final = 20
@@ -74,10 +74,10 @@ def find(store: Store, which_one: str) -> dict[str, Any]:
     return rows[0]
 
 
-def explain_stored(store: Store, which_one: str, own: Sequence[Path]) -> Explained:
-    """Explain a call by the terms that hold for its time: those of the store, else the own prices of the settings."""
+def explain_stored(store: Store, which_one: str, own: Sequence[Path], contracts: Sequence[Path] = ()) -> Explained:
+    """Explain a call by the terms that hold for its time: those of the store, else own prices and contracts of the settings."""
     row = find(store, which_one)
-    known = timeline(store) or (Terms(tuple(own)),)
+    known = timeline(store) or (Terms(tuple(own), contracts=tuple(contracts)),)
     terms = known[int(which(known, np.array([row["event_time"]], np.int64))[0])]
     stored = Stored(row["cost"], row["price_status"], row["rate_id"], row["book_version"])
     call = {name: row[name] for name in (*_READ, "event_time")}
@@ -85,13 +85,12 @@ def explain_stored(store: Store, which_one: str, own: Sequence[Path]) -> Explain
     return Explained({**row, **call}, explain_call(load_book(terms.books, terms.contracts), call), stored)
 
 
-def explain_made_up(own: Sequence[Path], call: dict[str, Any]) -> Explained:
+def explain_made_up(own: Sequence[Path], call: dict[str, Any], contracts: Sequence[Path] = ()) -> Explained:
     """Explain a call that nobody made."""
-    texts = dict.fromkeys((*_TEXTS, "reported_cost_by"), "")
+    texts = dict.fromkeys((*_TEXTS, "reported_cost_by", *Payer._fields), "")
     known = {name: value for name, value in call.items() if value is not None}
     whole = {**texts, **dict.fromkeys(_FLAGS, False), "status": "ok", "usage_source": "vendor", **known}
-    terms = ALWAYS[0] if not own else Terms(tuple(own))
-    return Explained(whole, explain_call(load_book(terms.books, terms.contracts), whole), None)
+    return Explained(whole, explain_call(load_book(own, contracts), whole), None)
 
 
 def verdict(one: Explained) -> str:
@@ -126,6 +125,8 @@ def facts(one: Explained) -> dict[str, Any]:
         "price_reason": found.reason,
         "why": found.why,
         "cost": None if found.cost is None else exact(found.cost),
+        "account": call.get("account"),
+        "contract": entry.contract if entry else "",
         "rate_id": entry.rate_id if entry else "",
         "holds": _span(entry.valid_from, entry.valid_to) if entry else "",
         "scope": entry.scope if entry else "",
@@ -153,6 +154,8 @@ def print_explained(one: Explained, fmt: str) -> None:
         sys.stdout.write(orjson.dumps({**facts(one), "lines": lines}, option=orjson.OPT_APPEND_NEWLINE).decode())
         return
     columns = [Column("unit"), Column("quantity", Kind.COUNT), Column("rate"), Column("per", Kind.COUNT), Column("amount")]
+    if any(line["list_rate"] for line in lines):
+        columns.insert(2, Column("list_rate", title="list"))
     rows = [[line[column.name] for column in columns] for line in lines]
     if fmt == Format.CSV:
         show(Table(columns, rows), fmt)
@@ -160,5 +163,5 @@ def print_explained(one: Explained, fmt: str) -> None:
     said = facts(one)
     show(Table([Column(name) for name in said], [list(said.values())], single=True))
     if rows:
-        rows.append(["total", None, None, None, said["cost"]])
+        rows.append(["total", *[None] * (len(columns) - 2), said["cost"]])
         show(Table(columns, rows, "", "rate is dollars per so many units; amount is dollars"))

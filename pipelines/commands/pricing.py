@@ -143,6 +143,7 @@ def import_(
 @_PROVIDER
 @click.option("--model", default="", help="Instead of CALL, with --provider: the price of a call that nobody made.")
 @click.option("--tier", default="", help="Service tier of such a call.")
+@click.option("--account", default="", help="Account that makes it, where contracts tell accounts apart.")
 @click.option("--input", "input_", type=click.IntRange(0), help="Its fresh input tokens.")
 @click.option("--cache-read", type=click.IntRange(0), help="Its input tokens read from a cache.")
 @click.option("--output", type=click.IntRange(0), help="Its output tokens.")
@@ -154,6 +155,7 @@ def explain(
     provider: str,
     model: str,
     tier: str,
+    account: str,
     input_: int | None,
     cache_read: int | None,
     output: int | None,
@@ -170,8 +172,9 @@ def explain(
     if bool(call) == bool(provider and model):
         raise click.UsageError("name a CALL of the store, or --provider and --model of a call that nobody made")
     if call:
-        print_explained(explain_stored(open_store(settings), call, settings.price.books), fmt)
+        print_explained(explain_stored(open_store(settings), call, settings.price.books, settings.price.contracts), fmt)
         return
     leaves = {"input_fresh": input_, "input_cache_read": cache_read, "output_visible": output}
-    made_up = {"provider": provider, "model": model, "service_tier": tier, "event_time": micros(at or _now()), **leaves}
-    print_explained(explain_made_up(settings.price.books, made_up), fmt)
+    made_up = {"provider": provider, "model": model, "service_tier": tier, "account": account, "event_time": micros(at or _now())}
+    made_up |= leaves
+    print_explained(explain_made_up(settings.price.books, made_up, settings.price.contracts), fmt)

@@ -298,6 +298,25 @@ def test_list_contracted_and_effective_cost_side_by_side(tool: Tool) -> None:
     assert round(Decimal(ours["saved_share"]), 9) == round(saved / wanted["acme-2026"][0], 9)
 
 
+def test_explain_shows_list_and_contracted_rates_and_the_stored_cost(
+    filled: Store, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.stores.open_store", lambda _: filled)
+    named = ["--price-books", str(files.books), "--price-contracts", str(files.contracts), "--format", "json"]
+
+    def explained(*words: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(CliRunner().invoke(cli, ["explain", *named, *words], catch_exceptions=False).stdout)
+        return found
+
+    one = explained("3-org-1-large--red")
+    assert (one["contract"], one["stored"], Decimal(one["cost"])) == ("acme-2026", "equal", Decimal("0.0092"))
+    rates = {line["unit"]: (line["list_rate"], line["rate"]) for line in one["lines"]}
+    assert rates == {"input_fresh": ("3", "2"), "output_visible": ("9", "7.2")}
+    made_up = ["--provider", "acme", "--model", "small", "--input", "1000", "--at", "2026-03-03"]
+    assert Decimal(explained(*made_up, "--account", "org-1")["cost"]) == Decimal("0.0008")
+    assert explained(*made_up)["contract"] == "everybody"
+
+
 @pytest.mark.parametrize("by", ["team", "model", "account", "project", "provider"])
 def test_every_table_adds_up_to_the_same_figures(tool: Tool, by: str) -> None:
     rows = list(csv.DictReader(io.StringIO(tool("--by", by, "--format", "csv").stdout)))
