@@ -16,6 +16,7 @@ from pipelines.commands.keeping import doctor, forget, migrate, serve
 from pipelines.commands.looking import audit, export, reconcile, summary
 from pipelines.commands.owning import owners
 from pipelines.commands.pricing import explain, prices
+from pipelines.commands.repricing import reprice
 from pipelines.commands.running import replay_dead, run
 from pipelines.commands.trying import demo, generate
 from pipelines.errors import fail
@@ -33,7 +34,7 @@ def cli() -> None:
 
 
 _LOGS = (run, decode, replay_dead)
-_STORE = (summary, contracts, explain, reconcile, audit, export, invoice, owners, prices, terms, serve, migrate, forget, doctor)
+_STORE = (summary, contracts, explain, reconcile, audit, export, invoice, owners, reprice, prices, terms, serve, migrate, forget, doctor)
 for command in (*_LOGS, *_STORE, generate, demo):
     cli.add_command(command)
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 from schemas.tables import PRICE_RUNS, PRICES
 from sinks.clickhouse import Store, StoreSettings
 from sinks.terms import Announced, announce, announced, clock, content
-from transforms.price import book_rows, load_book
+from transforms.price import Book, book_rows, load_book
 from transforms.price.contracts import Written, read_files
 from transforms.price.entries import Folder, read_folder
 from transforms.terms import Terms, TermsNow, Timeline, in_order
@@ -163,12 +163,19 @@ def publish_book(store: Store, books: tuple[Folder, ...], contracts: tuple[Writt
     from transforms.work import LIVE_PRICE_RUN  # tokenizers come with it
 
     book = load_book(books, contracts)
+    publish_prices(store, book)
+    live = {"price_run": LIVE_PRICE_RUN, "book_version": book.book_version, "active": True, "since": 0, "until": None}
+    live |= {"undoes": 0, "state": "live"}
+    known = f"SELECT count() FROM {store.table('price_runs')} WHERE price_run = {LIVE_PRICE_RUN} AND book_version = {{v:String}}"
+    if not store.rows(known, {"v": book.book_version})[0][0]:
+        store.insert(PRICE_RUNS.name, pa.Table.from_pylist([live], PRICE_RUNS.arrow))
+
+
+def publish_prices(store: Store, book: Book) -> None:
+    """Write a compiled price book to ``prices``, once per version."""
     known = store.rows(f"SELECT count() FROM {store.table('prices')} WHERE book_version = {{v:String}}", {"v": book.book_version})
-    if known[0][0]:
-        return
-    store.insert(PRICES.name, pa.Table.from_pylist(book_rows(book), PRICES.arrow))
-    live = {"price_run": LIVE_PRICE_RUN, "book_version": book.book_version, "active": True}
-    store.insert(PRICE_RUNS.name, pa.Table.from_pylist([live], PRICE_RUNS.arrow))
+    if not known[0][0]:
+        store.insert(PRICES.name, pa.Table.from_pylist(book_rows(book), PRICES.arrow))
 
 
 def publish_books(store: Store, terms: Timeline) -> None:

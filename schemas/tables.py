@@ -379,6 +379,12 @@ CALLS: Final = Table(
     ages_by="minute",
 )
 
+MONEY_COLUMNS: Final = (
+    *("cost", *(name for name, _ in COSTS), "list_cost", "cost_error"),
+    *("price_status", "price_reason", "cost_source", "contract", "rate_id", "book_version"),
+)
+"""Columns of ``calls`` that pricing fills in, besides ``price_run``."""
+
 RECEIPTS: Final = Table(
     name="receipts",
     doc="One row per item read and what became of it: the proof that nothing is lost.",
@@ -634,15 +640,41 @@ PRICES: Final = Table(
 PRICE_RUNS: Final = Table(
     name="price_runs",
     doc="One row per pricing of history; run 1 is the live pipeline.",
-    written_by="run",
+    written_by="run and reprice",
     columns=(
         Column("price_run", "UInt16", pa.uint16(), "Number of the run."),
         _label("book_version", "Version of the price book."),
-        _bool("active", "The run that figures are shown from."),
+        _bool("active", "Figures of it are shown: it is the live one, or was applied and not undone."),
+        Column("since", "DateTime('UTC')", pa.timestamp("s", "UTC"), "First minute of the calls it is for."),
+        Column("until", "Nullable(DateTime('UTC'))", pa.timestamp("s", "UTC"), "First minute it is not for; NULL: no end."),
+        Column("undoes", "UInt16", pa.uint16(), "The run whose figures it took back; 0: none, it priced by a book."),
+        Column("state", _LC, pa.string(), "live, running (or killed: do it again) or done.", default="'live'"),
         Column("ingested_at", "DateTime64(3, 'UTC')", None, "When the row was written.", default="now64(3)"),
     ),
     order_by="price_run, book_version",
     version="ingested_at",
+)
+
+CALL_PRICES: Final = Table(
+    name="call_prices",
+    doc="What calls cost under each pricing of history that they went through, the live one included. Nothing is overwritten by"
+    " another run, so figures of before stay readable and can come back.",
+    written_by="reprice",
+    columns=(
+        Column("minute", "DateTime('UTC')", pa.timestamp("s", "UTC"), "Minute of the event time."),
+        DIMENSIONS[0],
+        Column("call_key", "FixedString(16)", pa.binary(16), "Key of the call."),
+        DIMENSIONS[10],
+        Column("figures_of", "UInt16", pa.uint16(), "The run that worked them out: an earlier one where they came back."),
+        Column("follows", "UInt16", pa.uint16(), "By which run the call was priced before that one; 0: it was the first."),
+        _hash("of_version", "Version of the row of calls that these figures are of."),
+        *(column for column in CALLS.columns if column.name in MONEY_COLUMNS),
+        Column("written_at", "DateTime64(6, 'UTC')", None, "When the row was written.", default="now64(6)"),
+    ),
+    order_by="minute, tenant, call_key, price_run",
+    partition_by="toYYYYMM(minute)",
+    version="written_at",
+    ages_by="minute",
 )
 
 RUNS: Final = Table(
@@ -728,6 +760,7 @@ TABLES: Final = (
     DEAD_LETTERS,
     PRICES,
     PRICE_RUNS,
+    CALL_PRICES,
     RUNS,
     RETENTION,
     MARKS,

@@ -36,6 +36,7 @@ class Retention:
     audit_days: int = 0
     runs: int = 400
     parts: int = 2
+    call_prices: int = 0
 
     def of(self, table: str) -> int:
         return int(getattr(self, table))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from schemas.tables import AUDIT_DAYS, MARKS, PARTS, RETENTION, TABLES, TERMS
+from schemas.tables import AUDIT_DAYS, CALL_PRICES, MARKS, PARTS, RETENTION, TABLES, TERMS
 from sinks.clickhouse import Store, StoreError
 from sinks.recompute import recompute
 
@@ -133,7 +133,31 @@ def _sureness() -> tuple[str, ...]:
     return (*statements, AUDIT_DAYS.ddl("{database}"))
 
 
-STEPS: Final[dict[int, tuple[str, ...]]] = {2: _ownership(), 3: _retention(), 4: _terms(), 5: _parts(), 6: _sureness()}
+def _repricing() -> tuple[str, ...]:
+    """Version 6, too: what calls cost under each pricing of history."""
+    added = (
+        ("since", "DateTime('UTC')", "", "First minute of the calls it is for."),
+        ("until", "Nullable(DateTime('UTC'))", "", "First minute it is not for; NULL: no end."),
+        ("undoes", "UInt16", "", "The run whose figures it took back; 0: none, it priced by a book."),
+        ("state", "LowCardinality(String)", " DEFAULT 'live'", "live, running (or killed: do it again) or done."),
+    )
+    runs = "ALTER TABLE `{database}`.`price_runs`"
+    statements = [CALL_PRICES.ddl("{database}")]
+    after = "active"
+    for name, kind, default, comment in added:
+        statements.append(f"{runs} ADD COLUMN IF NOT EXISTS `{name}` {kind}{default} COMMENT '{comment}' AFTER `{after}`")
+        after = name
+    shown = "Figures of it are shown: it is the live one, or was applied and not undone."
+    return (*statements, f"{runs} COMMENT COLUMN active '{shown}'")
+
+
+STEPS: Final[dict[int, tuple[str, ...]]] = {
+    2: _ownership(),
+    3: _retention(),
+    4: _terms(),
+    5: _parts(),
+    6: _sureness() + _repricing(),
+}
 """For each version after the first, the statements that lead to it from the one before; ``{database}`` is filled in.
 A new store is created from ``schemas.tables`` at once; a test proves that both ways end in the same columns."""
 

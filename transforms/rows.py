@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from schemas.batch import NO_PARTS, CallBatch, DeadLetter, Ignored, PartRead
 from schemas.call import Call
-from schemas.tables import CALLS, COSTS, DEAD_LETTERS, MONEY, PARTS, RECEIPTS, RECORDED, SEGMENTS
+from schemas.tables import CALLS, COSTS, DEAD_LETTERS, MONEY, MONEY_COLUMNS, PARTS, RECEIPTS, RECORDED, SEGMENTS
 from transforms.join import told
 
 if TYPE_CHECKING:
@@ -25,12 +25,7 @@ if TYPE_CHECKING:
 MINUTE_US: Final = 60_000_000
 NO_CALL: Final = bytes(16)
 
-_PRICED: Final = frozenset(
-    (
-        *("cost", *(name for name, _ in COSTS), "list_cost", "cost_error"),
-        *("price_status", "price_reason", "cost_source", "contract", "rate_id", "book_version", "price_run"),
-    )
-)
+_PRICED: Final = frozenset((*MONEY_COLUMNS, "price_run"))
 UNPRICED: Final = pa.schema([f for f in CALLS.arrow if f.name not in _PRICED])
 """Schema of calls before pricing."""
 
@@ -108,8 +103,14 @@ def minutes_of(calls: Sequence[Call]) -> list[int]:
 
 def with_money(unpriced: pa.RecordBatch, money: PricedColumns, price_run: int) -> pa.RecordBatch:
     """Rows of ``calls``: ``unpriced`` and what ``transforms.price`` says each one cost."""
-    count = unpriced.num_rows
-    added = {
+    added = {**money_columns(money), "price_run": pa.repeat(pa.scalar(price_run, pa.uint16()), unpriced.num_rows)}
+    columns = [added[f.name] if f.name in added else unpriced.column(f.name) for f in CALLS.arrow]
+    return pa.RecordBatch.from_arrays(columns, schema=CALLS.arrow)
+
+
+def money_columns(money: PricedColumns) -> dict[str, pa.Array]:
+    """``schemas.tables.MONEY_COLUMNS`` by name."""
+    return {
         "cost": decimals(money.cost, money.null),
         **{name: decimals(getattr(money, name), money.null) for name, _ in COSTS},
         "list_cost": decimals(money.list_cost, money.null),
@@ -119,11 +120,8 @@ def with_money(unpriced: pa.RecordBatch, money: PricedColumns, price_run: int) -
         "cost_source": pa.array(money.cost_source, pa.string()),
         "contract": pa.array(money.contract, pa.string()),
         "rate_id": pa.array(money.rate_id, pa.string()),
-        "book_version": pa.repeat(pa.scalar(money.book_version), count),
-        "price_run": pa.repeat(pa.scalar(price_run, pa.uint16()), count),
+        "book_version": pa.repeat(pa.scalar(money.book_version), len(money.cost)),
     }
-    columns = [added[f.name] if f.name in added else unpriced.column(f.name) for f in CALLS.arrow]
-    return pa.RecordBatch.from_arrays(columns, schema=CALLS.arrow)
 
 
 def receipts(batch: CallBatch) -> pa.RecordBatch:

@@ -117,6 +117,7 @@ class Retention(Section):
     audit_days: Days = Field(default=0, description="The drift audit by day; no shorter than calls.")
     runs: Days = Field(default=400, description="What runs read, by their start.")
     parts: Days = Field(default=2, description="Parts of calls, by when they were written: how late a part may come.")
+    call_prices: Days = Field(default=0, description="What calls cost under each pricing of history.")
 
     @field_validator("minutes", "hours", "days", "audit_days")
     @classmethod
