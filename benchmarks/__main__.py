@@ -165,6 +165,19 @@ def second_core(folder: Path) -> Iterator[Figure]:
     yield Figure("second_core_startup", min(run["startup"] for run in two), "s", "shown apart, not part of the ratio")
 
 
+def repricing(folder: Path) -> Iterator[Figure]:
+    """History priced anew, against the pipeline that priced it first in the same process; one core's pipeline, start-up apart."""
+    logs = folder / "logs-reprice"
+    write(GenerateSettings(seed=5, calls=100_000, hours=24), logs)
+    run = measured("repricing", str(logs))
+    calls, pipelines = run["calls"], run["pipeline_calls_per_s"]
+    for name, must in (("check", 10.0), ("apply", 10.0), ("undo", None)):
+        speed = calls / run[f"{name}_seconds"]
+        what = f"calls/s of the pipeline in the same run, one process, the store on disk ({calls:,} calls)"
+        yield Figure(f"reprice_{name}_vs_pipeline", speed / pipelines, "x", what, must)
+        yield Figure(f"reprice_{name}_calls_per_s", speed, "calls/s", "same run; this machine")
+
+
 def topics(folder: Path) -> Iterator[Figure]:
     try:
         install()
@@ -226,6 +239,7 @@ def main() -> int:
         "agents": agents,
         "batches_of_one": batches_of_one,
         "second_core": second_core,
+        "reprice": repricing,
         "serve": serve_load,
         "kafka": topics,
         "flink": flink,

@@ -101,8 +101,9 @@ def undo(settings: Settings, fmt: str, price_run: int) -> None:
     from sinks.reprice import price_runs
 
     store = open_store(settings)
-    with _bar(0) as bar:
-        run = pricing.undo(store, price_run, settings.runner.wait_seconds, lambda done: bar.update(1))
+    meant = [one for one in price_runs(store) if one.number == price_run]
+    with _bar(sum(len(pricing.open_spans(store, one.since, one.until)) for one in meant)) as bar:
+        run = pricing.undo(store, price_run, settings.runner.wait_seconds, lambda done: bar.update(done - bar.pos))
     show(pricing.runs_table(one for one in price_runs(store) if one.number in (price_run, run.number)), fmt)
 
 
