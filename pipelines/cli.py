@@ -34,8 +34,9 @@ def cli() -> None:
 
 
 _LOGS = (run, decode, replay_dead)
-_STORE = (summary, contracts, explain, reconcile, audit, export, invoice, owners, reprice, prices, terms, serve, migrate, forget, doctor)
-for command in (*_LOGS, *_STORE, generate, demo):
+_READS = (summary, contracts, explain, reconcile, audit, export, invoice, prices)
+_STORE = (owners, reprice, terms, serve, migrate, forget, doctor)
+for command in (*_LOGS, *_READS, *_STORE, generate, demo):
     cli.add_command(command)
 
 
