@@ -278,6 +278,20 @@ def test_a_range_is_exact_to_the_minute(filled: Store) -> None:
     assert {key: row for key, row in money(filled).items() if row[1] == 1}.items() <= before.items()
 
 
+def test_a_contract_is_part_of_what_history_is_priced_by(filled: Store) -> None:
+    text = '[[contract]]\nname = "deal"\nproviders = ["openai"]\nfrom = 2020-01-01\ndiscount = "10"\n'
+    go(filled, "up")
+    listed = {key: row[2] for key, row in money(filled).items()}
+    terms = Terms((book("up"),), contracts=((("deal.toml", text),),))
+    run, _ = apply(filled, Prices((terms,)), START, END)
+    rows = filled.rows(f"SELECT hex(call_key), cost, list_cost, contract FROM {filled.table('calls')} FINAL WHERE price_run = 3")
+    assert run.number == 3
+    assert len(rows) == len(listed)
+    for key, cost, list_cost, contract in rows:  # a tenth less is a whole number of pico-dollars for each of these rates
+        assert (cost, list_cost, contract) == (listed[key] * Decimal("0.9"), listed[key], "deal")
+    sums_hold(filled)
+
+
 def test_announced_prices_hold_from_their_event_time(filled: Store) -> None:
     cut = START + 86_400
     timeline = (Terms(books=(book("up"),)), Terms(books=(book("down"),), since=cut * 1_000_000))
