@@ -27,18 +27,19 @@ _TEXTS: Final = ("provider", "model", "service_tier", "region_scope", "speed", "
 _FLAGS: Final = ("batch", "spillover", "gateway_cache_hit")
 _NUMBERS: Final = ("http_status", *UNITS[:-1], "counted_input_error", "counted_output_error", "reported_cost")
 _READ: Final = (*_TEXTS, "reported_cost_by", *Payer._fields, *_FLAGS, *_NUMBERS)
-_STORED: Final = ("service_tier_requested", "model_requested", "cost", "price_status", "rate_id", "book_version")
+_STORED: Final = ("service_tier_requested", "model_requested", "cost", "price_status", "rate_id", "book_version", "price_run")
 _IDS: Final = ("provider_call_id", "request_id", "span_id")
 _MOST: Final = 20
 
 
 class Stored(NamedTuple):
-    """What the store says a call costs; ``cost`` in dollars, None where unpriced."""
+    """What the store says a call costs: ``cost`` in dollars, None where unpriced; ``price_run`` is above 1 after ``reprice``."""
 
     cost: Decimal | None
     status: str
     rate_id: str
     book_version: str
+    price_run: int
 
 
 class Explained(NamedTuple):
@@ -79,7 +80,7 @@ def explain_stored(store: Store, which_one: str, own: Sequence[Path], contracts:
     row = find(store, which_one)
     known = timeline(store) or (Terms(tuple(own), contracts=tuple(contracts)),)
     terms = known[int(which(known, np.array([row["event_time"]], np.int64))[0])]
-    stored = Stored(row["cost"], row["price_status"], row["rate_id"], row["book_version"])
+    stored = Stored(row["cost"], row["price_status"], row["rate_id"], row["book_version"], row["price_run"])
     call = {name: row[name] for name in (*_READ, "event_time")}
     call |= {name: bool(call[name]) for name in _FLAGS}
     return Explained({**row, **call}, explain_call(load_book(terms.books, terms.contracts), call), stored)
@@ -102,7 +103,8 @@ def verdict(one: Explained) -> str:
     versions = one.stored.book_version, one.found.book_version
     if versions[0] != versions[1]:
         how = "the same" if same else f"{_money(one.stored.cost)} ({one.stored.status})"
-        return f"{how}, priced with another book: {versions[0]}, now {versions[1]}"
+        anew = f" by reprice, run {one.stored.price_run}," if one.stored.price_run > 1 else ""
+        return f"{how}, priced{anew} with another book: {versions[0]}, now {versions[1]}"
     return "equal" if same else f"different: {_money(one.stored.cost)} ({one.stored.status}), though priced with the same book"
 
 

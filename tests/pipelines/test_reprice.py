@@ -357,6 +357,9 @@ def test_the_commands(filled: Store, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert said("apply", *to, *ask, *dates) == would
     assert said("diff", "1", "2", *to, "--format", "csv", "--by", "model") == would
     assert "done" in said("list", *to, "--format", "csv")
+    key = filled.rows(f"SELECT lower(hex(call_key)) FROM {filled.table('calls')} FINAL WHERE cost > 0 LIMIT 1")[0][0]
+    explained = CliRunner().invoke(cli, ["explain", key, *to], catch_exceptions=False, standalone_mode=False)
+    assert "priced by reprice, run 2, with another book" in " ".join(explained.stdout.split())
     assert "undone" in said("undo", "2", *to, "--format", "csv")
     for words, error in (
         (("undo", "9"), "there is no run 9"),
