@@ -33,7 +33,7 @@ from tests.sinks.samples import batch, call
 from transforms.count import CountSettings
 from transforms.decode import DecodeSettings, decode_batch
 from transforms.own import Rule
-from transforms.terms import Terms
+from transforms.terms import Terms, Timeline
 from transforms.work import CallWork
 
 Rules = list[dict[str, Any]]
@@ -99,9 +99,9 @@ def some_rules(seed: int) -> Rules:
     return chosen
 
 
-def read(store: Store, logs: list[bytes], rules: tuple[Rule, ...]) -> None:
-    """What a run does, without Beam."""
-    work = CallWork(DecodeSettings(), CountSettings(hash_key=b"k" * 16), (Terms(owners=rules),))
+def read(store: Store, logs: list[bytes], rules: tuple[Rule, ...], terms: Timeline = ()) -> None:
+    """What a run does, without Beam; by these rules, or by whole terms."""
+    work = CallWork(DecodeSettings(), CountSettings(hash_key=b"k" * 16), terms or (Terms(owners=rules),))
     end = SegmentEnd(0, len(logs), len(logs), 0)
     raw = RawBatch("a.jsonl", bytes(16), bytes(16), NOON, logs, list(range(len(logs))), end=end)
     writer = Writer(store)

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -18,6 +19,7 @@ from pipelines.cli import cli
 from pipelines.errors import SettingsError
 from pipelines.reprice import Prices, apply, check, compare, numbered, open_spans, undo
 from pipelines.state import State
+from pipelines.terms import Content, announce_from, timeline
 from schemas.tables import CALLS, MONEY_COLUMNS
 from sinks.clickhouse import Store, StoreAddress
 from sinks.forget import forget_tenant
@@ -251,6 +253,23 @@ def test_what_is_read_again_keeps_the_run_and_what_comes_late_is_priced_by_apply
     with another(store.address) as fresh:
         read(fresh, logs, ())
         assert {key: row[2:] for key, row in money(store).items()} == {key: row[2:] for key, row in money(fresh).items()}
+
+
+def test_where_prices_were_announced_for_the_past_late_calls_go_by_them_without_another_run(store: Store) -> None:
+    logs = records(4, COUNT)
+    read(store, logs[:90], ())
+    for since, books in ((0, []), (START * 1_000_000, [book("up")])):
+        announce_from(store, Content(orjson.dumps({"books": books, "rules": []}).decode()), since)
+    apply(store, Prices(timeline(store)), START, END)
+    early = set(money(store))
+    read(store, logs, (), timeline(store))
+    leaves = ", ".join(LEAVES_PRICED)
+    rows = store.rows(f"SELECT hex(call_key), model, {leaves}, cost, price_run FROM {store.table('calls')} FINAL")
+    assert len(rows) == COUNT
+    for key, model, asked, made, cost, run in rows:
+        rate_in, rate_out = map(Decimal, RATES["up"][model])
+        assert (cost, run) == (((asked or 0) * rate_in + (made or 0) * rate_out) / 10**6, 2 if key in early else 1)
+    sums_hold(store)
 
 
 def test_a_better_observation_stands_and_is_taken_back_to_itself(filled: Store) -> None:
