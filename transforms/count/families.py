@@ -282,7 +282,12 @@ _MISTRAL: Final = _open("ministral", "tekken", True, 2, 1, 24, assistant=-1)
 _MISTRAL_SMALL: Final = _MISTRAL._replace(name="mistral-small", offset=12)  # what the vendor adds to it and to Magistral
 _TEKKEN: Final = _MISTRAL._replace(name="tekken", exact=False)
 
+_GPT3: Final = Family("gpt-3", "r50k_base", True)
+"""Before chat: the prompt is its text."""
+
 _OPEN: Final[tuple[tuple[str, str, Family], ...]] = (  # model, provider; the first match wins
+    (r"^text-davinci-(00[23]|edit)|^code-(davinci|cushman)", "", _GPT3._replace(name="gpt-3.5-text", tokenizer="p50k_base")),
+    (r"^(text-)?(davinci|curie|babbage|ada)(-001)?$|^(text-similarity|text-search|code-search)-|^gpt-?2$", "", _GPT3),
     (r"deepseek-r1-distill-llama", "", _DEEPSEEK_R1._replace(name="deepseek-r1-llama", tokenizer="llama3", text_close=1)),
     (r"deepseek-r1-distill-qwen", "", _DEEPSEEK_R1._replace(name="deepseek-r1-qwen", tokenizer="qwen", exact=False)),
     (r"deepseek.*r1", "", _DEEPSEEK_R1),
@@ -328,7 +333,7 @@ _RULES: Final[tuple[tuple[str, Family], ...]] = (  # the first match wins
     (r"gpt-[5-9]|codex", _GPT5),
     (r"gpt-3\.?5-turbo-0301", _GPT4._replace(name="gpt-3.5-0301", message=5)),  # the cookbook's own exception
     (r"gpt-4(-0613)?$", _GPT4._replace(name="gpt-4-0613", call_close=8)),
-    (r"gpt-3\.?5|gpt-4(-|$)|davinci|babbage-002", _GPT4),
+    (r"gpt-3\.?5|gpt-4(-|$)|(?<!text-)(?<!code-)davinci[-:]|babbage-002", _GPT4),
 )
 _COMPILED: Final = tuple((re.compile(pattern), family) for pattern, family in _RULES)
 

