@@ -7,15 +7,16 @@ import tomllib
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner, Result
 
 from pipelines.cli import cli
 from pipelines.errors import exit_code
-from sinks.clickhouse import StoreAddress, disconnect
-from tests.pipelines.test_cli import EVENTS, finops
+from sinks.clickhouse import Store
+from tests.pipelines.jobs import go
+from tests.pipelines.test_cli import EVENTS
 from tests.price.oracle import Oracle
 
 BOOK = """
@@ -268,16 +269,23 @@ OTHERS = [
 ]
 
 
+class Filled(NamedTuple):
+    """A store that holds the calls, as ``--to`` takes it, and the own prices that they went by."""
+
+    to: str
+    books: Path
+
+
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def filled(module_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     folder = tmp_path_factory.mktemp("explain")
     (folder / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in (*EVENTS, *BOTH, *OTHERS)))
     (folder / "own").mkdir()
     (folder / "own" / "acme.toml").write_text(BOOK)
-    ran = finops("run", "--from", "log.jsonl", "--to", "chdb://store", "--price-books", "own", cwd=folder)
-    assert ran.returncode == 0, ran.stderr
-    yield f"chdb://{folder}/store"
-    disconnect(StoreAddress.parse(f"chdb://{folder}/store"))
+    go(module_store.address, folder / "log.jsonl", books=(folder / "own",))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.stores.open_store", lambda _: module_store)
+        yield Filled(str(module_store.address), folder / "own")
 
 
 def explained(store: str, call: str, *words: str | Path) -> dict[str, Any]:
@@ -287,8 +295,8 @@ def explained(store: str, call: str, *words: str | Path) -> dict[str, Any]:
     return found
 
 
-def test_explain_adds_up_to_what_the_store_has(store: str) -> None:
-    at = Path(store.removeprefix("chdb://")).parent / "own"
+def test_explain_adds_up_to_what_the_store_has(filled: Filled) -> None:
+    store, at = filled
     for call, cost in (("chatcmpl-3", Decimal("0.0035")), ("mine", (1001 * Decimal(4) + 10 * Decimal(12)) / 10**6)):
         one = explained(store, call, "--price-books", at)
         assert (Decimal(one["cost"]), one["stored"]) == (cost, "equal")
@@ -303,7 +311,8 @@ def test_explain_adds_up_to_what_the_store_has(store: str) -> None:
     assert other["stored"].startswith("$0.004124 (priced), priced with another book: ")
 
 
-def test_explain_says_why_there_is_no_sum(store: str) -> None:
+def test_explain_says_why_there_is_no_sum(filled: Filled) -> None:
+    store = filled.to
     stranger, failed = explained(store, "stranger"), explained(store, "failed")
     assert (stranger["price_reason"], stranger["cost"], stranger["lines"]) == ("unknown_model", None, [])
     assert (failed["price_status"], failed["cost"], failed["why"]) == ("not_billed", "0", "it failed and no usage was reported")
