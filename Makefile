@@ -57,16 +57,16 @@ kafka-down: setup ## end that broker; its topics are kept
 	@$(BIN)/python deploy/local/kafka.py down $(ARGS)
 
 flink-up: setup ## start a Flink cluster with Beam's job server; needs Java 17 and Maven, no Docker
-	@$(BIN)/python -m deploy.flink.cluster up $(ARGS)
+	@$(BIN)/python -m deploy.flink up $(ARGS)
 
 flink-run: setup ## run the job on it: ARGS="--from kafka://localhost:9092/llm-calls --to http://localhost:8123"
-	@$(BIN)/python -m deploy.flink.cluster run $(ARGS)
+	@$(BIN)/python -m deploy.flink run $(ARGS)
 
 flink-watch: setup ## run it likewise, and submit it anew when it stands still: docs/flink.md
 	@$(BIN)/python -m deploy.flink.watchdog $(WATCH) -- $(ARGS)
 
 flink-down: setup ## end that cluster; checkpoints are kept
-	@$(BIN)/python -m deploy.flink.cluster down $(ARGS)
+	@$(BIN)/python -m deploy.flink down $(ARGS)
 
 # One resolution for Python 3.11 to 3.13 and every platform; the others follow the versions of requirements.lock.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
@@ -88,6 +88,6 @@ docs: setup ## write what is made from the code: pages, the list of exported col
 
 clean: ## remove the environments and all that was made
 	@[ ! -x $(BIN)/python ] || $(BIN)/python deploy/local/kafka.py down >/dev/null
-	@[ ! -x $(BIN)/python ] || $(BIN)/python -m deploy.flink.cluster down >/dev/null
+	@[ ! -x $(BIN)/python ] || $(BIN)/python -m deploy.flink down >/dev/null
 	@rm -rf .venv .venv-bench build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .services
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -22,7 +22,7 @@ from benchmarks.flink import task_managers
 from benchmarks.kafka import kafka_topics
 from benchmarks.loops import bare_loop, check_counters, litellm_loop
 from benchmarks.serve import serve_load
-from deploy.flink.cluster import install as install_flink
+from deploy.flink.archives import install as install_flink
 from deploy.local.kafka import Missing, install
 from sources.generate import GenerateSettings, generate, write
 

@@ -1,116 +1,30 @@
 """A real Flink cluster on this machine, without Docker, with what a Beam job in Python needs beside it.
 
-    python -m deploy.flink.cluster up|down|status [--folder .services/flink]
-    python -m deploy.flink.cluster run [--parallelism 2] [--savepoint PATH] --from kafka://… --to http://…
-    python -m deploy.flink.cluster run --embedded --from kafka://… --to chdb://store
-
-It is a job manager, task managers, Beam's job server and a pool of Python workers, all on the loopback address. ``up`` starts one
-that goes on when the command has ended. Tests start clusters of their own with :class:`Cluster`, and kill its parts.
-``--embedded`` needs none: Flink then runs inside the job server, and the workers in the process that submits the job.
-
-Java archives come from PyPI (Flink's) and Maven (the job server's); where this differs from production, docs/flink.md says.
+It is a job manager, task managers, Beam's job server and a pool of Python workers, all on the loopback address. Tests start
+clusters of their own with :class:`Cluster`, and kill its parts; ``python -m deploy.flink`` starts one that goes on.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
-from deploy.flink.options import NAME, embedded, options
+from deploy.flink.archives import LIBS, install
+from deploy.flink.options import options
 from deploy.flink.rest import Rest
-from deploy.local.kafka import CHECKOUT, Missing, free_ports, java, one_at_a_time
-
-FLINK: Final = "1.19.3"
-HERE: Final = Path(__file__).resolve().parent
-POM: Final = HERE / "job-server" / "pom.xml"
-CONF: Final = HERE / "conf" / "config.yaml"
-FOLDER: Final = CHECKOUT / ".services" / "flink"
-LIBS: Final = FOLDER / "libs"
-
-_MEMORY: Final = {
-    "taskmanager.memory.managed.size": "64m",
-    "taskmanager.memory.network.min": "48m",
-    "taskmanager.memory.network.max": "48m",
-}
-_LOCAL: Final = _MEMORY | {
-    "jobmanager.memory.process.size": "768m",
-    "taskmanager.memory.process.size": "1024m",
-    "taskmanager.memory.jvm-metaspace.size": "192m",
-    "jobmanager.memory.jvm-metaspace.size": "192m",
-    # A part that was killed is missed soon.
-    "heartbeat.interval": "1000",
-    "heartbeat.timeout": "6000",
-    "restart-strategy.exponential-delay.max-backoff": "5 s",
-}
-_SMALL_JVM: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-
-
-def install(folder: Path = LIBS) -> Path:
-    """The folder with ``flink/`` (PyPI's archives) and ``job-server.jar``, fetched the first time (235 MB and 150 MB).
-
-    It is named by a hash of what is asked for, and is there whole or not at all; processes at once wait for the first.
-    """
-    java()
-    asked = hashlib.sha256(POM.read_bytes() + FLINK.encode()).hexdigest()[:16]
-    libs = folder / asked
-    if libs.is_dir():
-        return libs
-    folder.mkdir(parents=True, exist_ok=True)
-    with one_at_a_time(folder / "lock"):
-        if libs.is_dir():
-            return libs
-        mvn = shutil.which("mvn")
-        if mvn is None:
-            raise Missing("Flink needs Maven for Beam's job server: there is no mvn on the PATH")
-        fresh = folder / "new"
-        shutil.rmtree(fresh, ignore_errors=True)
-        (fresh / "job-server").mkdir(parents=True)
-        shutil.copy(POM, fresh / "job-server" / "pom.xml")
-        uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-        pip = [uv, "pip", "install", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install"]
-        _fetch([*pip, "--quiet", "--no-deps", "--target", str(fresh / "pypi"), f"apache-flink-libraries=={FLINK}"], "Flink")
-        quiet = ["--batch-mode", "--quiet", "--strict-checksums", "-Dstyle.color=never"]
-        _fetch([mvn, *quiet, f"--file={fresh / 'job-server' / 'pom.xml'}", "package"], "Beam's job server")
-        (fresh / "pypi" / "pyflink").rename(fresh / "flink")
-        (fresh / "job-server" / "target" / "job-server.jar").rename(fresh / "job-server.jar")
-        shutil.rmtree(fresh / "job-server")
-        shutil.rmtree(fresh / "pypi")
-        fresh.rename(libs)
-    return libs
-
-
-def _fetch(command: list[str], what: str) -> None:
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(f"{what} could not be fetched:\n{done.stdout.strip()}")
-
-
-def conf() -> dict[str, str]:
-    """The conf beside this file."""
-    return dict(re.findall(r"^([a-z][\w.-]+): (.+)$", CONF.read_text(encoding="utf-8"), re.MULTILINE))
-
-
-def write_conf(folder: Path, known: Mapping[str, str]) -> None:
-    """Write a conf as Flink reads it from ``FLINK_CONF_DIR``."""
-    lines = [f"{key}: {json.dumps(value) if '=' in value else value}\n" for key, value in known.items()]
-    (folder / "config.yaml").write_text("".join(lines), encoding="utf-8")
+from deploy.flink.settings import LOCAL, SMALL_JVM, conf, write_conf
+from deploy.local.kafka import CHECKOUT, free_ports, java
 
 
 class Cluster(Rest):
@@ -194,7 +108,7 @@ class Cluster(Rest):
             environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
             command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={self._pool}"]
         elif part == "job-server":
-            command = [java(), "-Xmx384m", *_SMALL_JVM, *self._java_options()]
+            command = [java(), "-Xmx384m", *SMALL_JVM, *self._java_options()]
             command += ["-jar", str(install(self._libs) / "job-server.jar"), f"--flink-master=127.0.0.1:{self.rest_port}"]
             command += ["--job-host=127.0.0.1", f"--job-port={self._job}"]
             command += [f"--artifact-port={self._artifacts}", f"--expansion-port={self._expansion}"]
@@ -265,7 +179,7 @@ class Cluster(Rest):
         """The conf of this cluster: the one beside this file, then what is of this machine."""
         install(self._libs)
         self._conf_folder.mkdir(parents=True, exist_ok=True)
-        known = conf() | _LOCAL
+        known = conf() | LOCAL
         known |= {
             "jobmanager.rpc.address": "127.0.0.1",
             "jobmanager.rpc.port": str(self._rpc),
@@ -304,7 +218,7 @@ class Cluster(Rest):
         if not jvm:
             raise RuntimeError(f"Flink refuses its conf: {(said.stderr or said.stdout).strip()[-2000:]}")
         log4j = f"-Dlog4j.configurationFile={self._conf_folder / 'log4j.properties'}"
-        command = [java(), *jvm.split(), *_SMALL_JVM, *self._java_options(), log4j, "-cp", f"{libs}/lib/*"]
+        command = [java(), *jvm.split(), *SMALL_JVM, *self._java_options(), log4j, "-cp", f"{libs}/lib/*"]
         command += [f"org.apache.flink.runtime.{package}.{main}", "--configDir", str(self._conf_folder)]
         if part != "jobmanager":
             command += ["-D", f"taskmanager.resource-id={part}-{time.time_ns()}"]
@@ -359,117 +273,3 @@ def _is(pid: int, part: str) -> bool:
     except OSError:
         return False
     return marks.get(part, "TaskManagerRunner") in said
-
-
-def up(folder: Path, port: int, task_managers: int) -> int:
-    folder.mkdir(parents=True, exist_ok=True)
-    with one_at_a_time(folder / "lock"):
-        if found := running(folder):
-            print(f"Flink is running already: {found['rest']} (job server {found['job_endpoint']})")
-            return 0
-        print(f"starting Flink in {folder}", file=sys.stderr, flush=True)
-        cluster = Cluster(folder, task_managers, rest_port=port, stays=True)
-        cluster.start()
-    print(f"Flink is up: {cluster.url}, job server {cluster.job_endpoint}, worker pool {cluster.worker_pool}")
-    print('run:    make flink-run ARGS="--from kafka://localhost:9092/llm-calls --to http://localhost:8123"')
-    print("end it: make flink-down")
-    return 0
-
-
-def down(folder: Path) -> int:
-    found = running(folder)
-    if found is None:
-        print("Flink is not running")
-        return 0
-    for part, pid in found["parts"].items():
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGTERM if part != "worker-pool" else signal.SIGKILL)
-    until = time.monotonic() + 20
-    while (left := running(folder)) is not None:
-        for pid in left["parts"].values() if time.monotonic() > until else ():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-        time.sleep(0.2)
-    (folder / "running.json").unlink(missing_ok=True)
-    print(f"Flink is down; checkpoints and savepoints are kept in {folder}")
-    return 0
-
-
-def run(folder: Path, parallelism: int, savepoint: str, given: list[str]) -> int:
-    """``llm-finops run --follow`` with the options for this cluster; when it has ended, so is the job that it submitted."""
-    found = running(folder)
-    if found is None:
-        print("Flink is not running: make flink-up", file=sys.stderr)
-        return 1
-    more = options(found["job_endpoint"], found["worker_pool"], parallelism=parallelism, savepoint=savepoint)
-    flink = Rest(found["rest"])
-    before = flink.jobs()
-    # A session of its own: Ctrl-C comes once, from here.
-    follower = subprocess.Popen(_follow("PortableRunner", more, given), start_new_session=True)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: follower.send_signal(number))
-    code = follower.wait()
-    if left := flink.cancel_new(before, NAME):
-        print(f"job {left[0]} does not end: see {found['rest']}", file=sys.stderr)
-        return code or 1
-    return code
-
-
-def run_embedded(folder: Path, parallelism: int, savepoint: str, given: list[str], libs: Path = LIBS) -> int:
-    """Become ``llm-finops run --follow`` with a Flink of its own; checkpoints, kept when it ends, are in ``folder``."""
-    jar = install(libs) / "job-server.jar"
-    for name in ("conf", "tmp"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    known = conf() | _MEMORY | {"state.checkpoints.dir": (folder / "checkpoints").as_uri(), "io.tmp.dirs": str(folder / "tmp")}
-    known["taskmanager.numberOfTaskSlots"] = str(parallelism)  # there is one task manager
-    write_conf(folder / "conf", known)
-    os.environ["FLINK_CONF_DIR"] = str(folder / "conf")
-    jvm = ["-Xmx768m", *_SMALL_JVM, *known["env.java.opts.all"].split(), f"-Djava.io.tmpdir={folder / 'tmp'}"]
-    words = _follow("FlinkRunner", embedded(str(jar), java=java(), jvm=jvm, parallelism=parallelism, savepoint=savepoint), given)
-    return os.execv(words[0], words)
-
-
-def _follow(runner: str, more: list[str], given: list[str]) -> list[str]:
-    tool = [str(Path(sys.executable).with_name("llm-finops")), "run", "--follow", "--runner-name", runner]
-    for option in more:
-        tool += ["--runner-options", option]
-    return [*tool, *given]
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Run Flink on this machine.")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="of its data and logs")
-    actions = parser.add_subparsers(dest="action", required=True)
-    starts = actions.add_parser("up", help="start a cluster that goes on")
-    starts.add_argument("--port", type=int, default=8081, help="of its REST interface and page")
-    starts.add_argument("--task-managers", type=int, default=2)
-    actions.add_parser("down", help="end it")
-    actions.add_parser("status", help="what runs")
-    about = "submit the job; all other options go to llm-finops run --follow"
-    runs = actions.add_parser("run", help=about, allow_abbrev=False)
-    runs.add_argument("--embedded", action="store_true", help="in a Flink of its own, which ends with it: no cluster is needed")
-    runs.add_argument("--parallelism", type=int, help="tasks of each step at once: 2, embedded 1")
-    runs.add_argument("--savepoint", default="", help="or checkpoint to go on from")
-    given, rest = parser.parse_known_args()
-    if rest and given.action != "run":
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    try:
-        if given.action == "up":
-            return up(given.folder, given.port, given.task_managers)
-        if given.action == "down":
-            return down(given.folder)
-        if given.action == "run":
-            rest = [word for word in rest if word != "--"]
-            if given.embedded:
-                return run_embedded(given.folder.resolve() / "embedded", given.parallelism or 1, given.savepoint, rest)
-            return run(given.folder, given.parallelism or 2, given.savepoint, rest)
-        found = running(given.folder)
-        print("Flink is not running" if found is None else json.dumps(found))
-        return 0 if found else 1
-    except (Missing, RuntimeError, OSError, urllib.error.URLError) as error:
-        print(error, file=sys.stderr)
-        return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

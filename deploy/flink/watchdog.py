@@ -28,7 +28,8 @@ from typing import Any, Final, TypeVar
 import click
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
-from deploy.flink.cluster import FOLDER, running, workers_of
+from deploy.flink.archives import FOLDER
+from deploy.flink.cluster import running, workers_of
 from deploy.flink.options import NAME, options
 from deploy.flink.rest import ENDED, Rest
 from deploy.flink.silence import Do, Known, Limits, Place, Seen, Verdict, afresh, judge, waiting

@@ -15,8 +15,9 @@ import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
 
-from deploy.flink.cluster import FLINK, POM, conf, install
+from deploy.flink.archives import FLINK, POM, install
 from deploy.flink.options import options
+from deploy.flink.settings import conf
 from deploy.flink.watchdog import _arguments, settings_of
 from deploy.local.kafka import Missing, java
 

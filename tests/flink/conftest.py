@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.flink.cluster import install
+from deploy.flink.archives import install
 from deploy.local.kafka import Missing
 from tests.kafka.conftest import kafka, kafka_libs
 

@@ -58,7 +58,7 @@ def test_one_command_and_ctrl_c_end_in_the_truth(kafka: Broker, flink_libs: Path
     write(kafka, topic, parts[1::2], 1)
     store, environ = f"chdb://{tmp_path / 'store'}", {**os.environ, "PYTHONPATH": str(CHECKOUT), "LLM_FINOPS_JOIN__WAIT_SECONDS": "5"}
     all_records = len(records) + len(parts)
-    command = [sys.executable, "-m", "deploy.flink.cluster", "--folder", str(tmp_path / "flink"), "run", "--embedded"]
+    command = [sys.executable, "-m", "deploy.flink", "--folder", str(tmp_path / "flink"), "run", "--embedded"]
     command += ["--from", f"kafka://{kafka.address}/{topic}", "--to", store, "--format", "json"]
     said = tmp_path / "said.log"
     with said.open("w") as errors:

@@ -106,7 +106,7 @@ def test_a_job_whose_workers_hang_is_submitted_anew_and_ends_exact(
         assert dog.process.wait(120) == 0
         assert set(cluster.jobs().values()) <= {"CANCELED", "FAILED"}
         known = set(cluster.jobs())
-        command = [sys.executable, "-m", "deploy.flink.cluster", "--folder", str(cluster.folder), "run", "--parallelism", "1"]
+        command = [sys.executable, "-m", "deploy.flink", "--folder", str(cluster.folder), "run", "--parallelism", "1"]
         environ = {**os.environ, PASSWORD_VARIABLE: PASSWORDS["writer"], "PYTHONPATH": str(CHECKOUT)}
         run = subprocess.Popen([*command, "--from", f"kafka://{kafka.address}/{topic}", "--to", to], env=environ, cwd=CHECKOUT)
         stack.callback(run.kill)
