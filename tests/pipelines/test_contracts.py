@@ -23,7 +23,7 @@ from click.testing import CliRunner, Result
 from pipelines.changes import Changes
 from pipelines.cli import cli
 from pipelines.contracting import known_contracts, not_kept
-from pipelines.doctor import price_book
+from pipelines.doctor.configured import price_book
 from pipelines.job import Job
 from pipelines.run import run
 from pipelines.settings import load

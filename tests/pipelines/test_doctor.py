@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import doctor
-from pipelines.doctor import Finding, Status, examine, findings_table, worst
+from pipelines.doctor import Finding, Status, examine, findings_table, installed, reached, worst
 from pipelines.errors import EXIT_CODES, CheckFailed, ExitCode, InputError, SettingsError, exit_code, fail, one_line
 from pipelines.sections import Serve, ServeUser, Settings
 from pipelines.settings import load
@@ -119,7 +118,7 @@ def test_packages_are_compared_with_what_is_asked_for() -> None:
         'tomli>=2; python_version < "3.0"',
     ]
     there = {"orjson": "3.11.0", "rich": "13.9", "crc32c": "2.7.post1"}
-    found = doctor.packages(asked, there.get, frozenset({"chdb"}))
+    found = installed.packages(asked, there.get, frozenset({"chdb"}))
     assert [(f.check, f.status, f.fix) for f in found] == [
         ("package", Status.OK, ""),
         ("package", Status.FAIL, "pip install 'llm-finops'"),
@@ -129,7 +128,7 @@ def test_packages_are_compared_with_what_is_asked_for() -> None:
         ("extra kafka", Status.OK, ""),
     ]
     assert found[1].detail == "rich 13.9, needs rich>=14"
-    assert doctor.packages(asked[3:4], there.get, frozenset())[0].status is Status.ABSENT
+    assert installed.packages(asked[3:4], there.get, frozenset())[0].status is Status.ABSENT
 
 
 @pytest.mark.parametrize(
@@ -137,26 +136,26 @@ def test_packages_are_compared_with_what_is_asked_for() -> None:
     [((3, 10), Status.FAIL), ((3, 11), Status.OK), ((3, 13), Status.OK), ((3, 14), Status.FAIL), ((2, 7), Status.FAIL)],
 )
 def test_python_versions(version: tuple[int, int], status: Status) -> None:
-    assert doctor.python_version(version, "x").status is status
+    assert installed.python_version(version, "x").status is status
 
 
 def test_a_clock_that_is_wrong() -> None:
     right = datetime(2026, 6, 1, tzinfo=UTC)
-    assert doctor.clock(right, None).status is Status.OK
-    assert doctor.clock(datetime(1970, 1, 1, tzinfo=UTC), None).status is Status.FAIL
-    assert doctor.clock(right, datetime(2026, 6, 3, tzinfo=UTC)).status is Status.WARN
+    assert installed.clock(right, None).status is Status.OK
+    assert installed.clock(datetime(1970, 1, 1, tzinfo=UTC), None).status is Status.FAIL
+    assert installed.clock(right, datetime(2026, 6, 3, tzinfo=UTC)).status is Status.WARN
 
 
 @pytest.mark.parametrize(("free", "status"), [(10**8, Status.FAIL), (10**9, Status.WARN), (10**11, Status.OK)])
 def test_disk_space(free: int, status: Status) -> None:
-    assert doctor.disk("disk", Path("/"), free).status is status
+    assert installed.disk("disk", Path("/"), free).status is status
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.jsonl", "b.jsonl"):
         (tmp_path / name).touch()
     monkeypatch.setattr(os, "access", lambda path, mode: path.name != "b.jsonl")  # root may read everything
-    found = doctor.inputs(load(environ={}, flags={"source.from": str(tmp_path)}, folder=tmp_path))[0]
+    found = reached.inputs(load(environ={}, flags={"source.from": str(tmp_path)}, folder=tmp_path))[0]
     assert found.status is Status.FAIL
     assert f"1 of 2 files cannot be read, such as {tmp_path}/b.jsonl" in found.detail
 
@@ -224,10 +223,10 @@ def test_the_port_of_serve_is_free_or_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         threading.Thread(target=lambda: taken.accept()[0].close()).start()
-        found = doctor.serving(serves(port), environ)
+        found = reached.serving(serves(port), environ)
         assert (found.status, found.detail) == (Status.FAIL, f"127.0.0.1:{port}: taken by another program")
-    assert doctor.serving(serves(port), environ).status is Status.OK
-    found = doctor.serving(serves(port), {})
+    assert reached.serving(serves(port), environ).status is Status.OK
+    found = reached.serving(serves(port), {})
     assert (found.status, found.detail) == (Status.FAIL, "no password: ANNS not set")
 
     class Pings(http.server.BaseHTTPRequestHandler):
@@ -242,7 +241,7 @@ def test_the_port_of_serve_is_free_or_answers() -> None:
         thread = threading.Thread(target=server.handle_request, daemon=True)
         thread.start()
         port = server.server_address[1]
-        found = doctor.serving(serves(port), environ)
+        found = reached.serving(serves(port), environ)
         assert (found.status, found.detail) == (Status.OK, f"answers at 127.0.0.1:{port}")
 
 
@@ -258,5 +257,5 @@ def test_the_port_of_serve_is_free_or_answers() -> None:
 )
 def test_an_extra_that_settings_need(asked: dict[str, str], extra: str, tmp_path: Path) -> None:
     to = {"store.to": "http://host"}
-    needed = doctor.needed_extras(load(environ={}, flags={**to, **asked}, folder=tmp_path))
+    needed = installed.needed_extras(load(environ={}, flags={**to, **asked}, folder=tmp_path))
     assert needed == set(filter(None, extra.split(",")))

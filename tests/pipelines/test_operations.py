@@ -29,8 +29,8 @@ def test_the_lines_that_the_page_explains_are_those_that_are_said() -> None:
     rows = re.findall(r"^\| ([^|]+?) +\|", PAGE.partition("| the line says")[2], re.MULTILINE)
     told = [row for row in rows if row not in ("---", "the line says")]
     assert len(told) > 13
-    files = ("sinks/clickhouse.py", "sinks/schema.py", "sinks/owner.py", "pipelines/state.py", "pipelines/doctor.py")
-    files += ("sources/kafka/clients.py", "sources/objects/s3.py", "sources/objects/gcs.py", "sinks/outlet.py")
+    files = ("sinks/clickhouse.py", "sinks/schema.py", "sinks/owner.py", "pipelines/state.py", "pipelines/doctor/installed.py")
+    files += ("pipelines/doctor/configured.py", "pipelines/doctor/reached.py", "sources/kafka/clients.py", "sources/objects/s3.py", "sources/objects/gcs.py", "sinks/outlet.py")
     code = re.sub(r"\{[^}]*\}", "*", "".join((ROOT / file).read_text(encoding="utf-8") for file in files))
     for line in told:
         words = re.sub(r"version N", "version *", line).split("…")[0].strip()

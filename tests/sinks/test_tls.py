@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import doctor
-from pipelines.doctor import Status
+from pipelines.doctor import Status, reached
 from pipelines.sections import Settings
 from pipelines.sections import Store as StoreSection
 from pipelines.stores import probe_store
@@ -112,6 +111,6 @@ def test_the_doctor_goes_the_same_way(server: Served, tmp_path: Path) -> None:
     with door(server, Authority(), tmp_path) as port:
         for ca, status, word in (("ca", Status.OK, "ClickHouse"), ("other", Status.FAIL, "no secure connection: ")):
             asked = StoreSection(to=f"https://writer@localhost:{port}", ca=str(tmp_path / f"{ca}.pem"))
-            found = doctor.store(Settings(store=asked), probe_store)
+            found = reached.store(Settings(store=asked), probe_store)
             assert found.status is status
             assert word in found.detail
