@@ -33,9 +33,10 @@ from pipelines.feeds.topics import TopicsFeed
 from pipelines.graph import RowsOfWorkers, build
 from pipelines.job import Counts, Job
 from pipelines.joining import join_keys, join_waiting, lending
+from pipelines.ledger import segment_ends
 from pipelines.lines import say
 from pipelines.serving import answering
-from pipelines.state import State, segment_ends
+from pipelines.state import State
 from pipelines.terms import agree, publish_books, read_content, timeline
 from pipelines.workers import Workers, WorkSettings
 from schemas.tables import RUNS

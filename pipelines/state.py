@@ -7,8 +7,8 @@ nothing. A minute stops being dirty after it was recomputed.
 
 A split is done if the store's own ledger says so, too, and the file is the one that was read: its path, beginning, size
 and time, or, for a plain file that has grown, the lines before its old end; an object of a store is if it still is that
-version. A partition of a topic is read in order, so of it
-one position is known, which the ledger must bear out, too.
+version (``pipelines.standing``). A partition of a topic is read in order, so of it one position is known, which the ledger must
+bear out, too.
 """
 
 from __future__ import annotations
@@ -24,22 +24,19 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import astuple, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple
+from typing import Final
 
 import fasteners
 
-from schemas.batch import SegmentEnd
-from sinks.clickhouse import Store, StoreAddress, StoreError, StoreUnavailable
+from pipelines.ledger import Ends
+from pipelines.standing import WHOLE, Done, ends_lines, in_ledger, is_version, marks, rest_of, stands, tail_of
+from sinks.clickhouse import StoreAddress, StoreError, StoreUnavailable
 from sinks.owner import myself, words
-from sources.files import Split, Version, began_as
+from sources.files import Split, began_as
 from sources.objects import Object
 from sources.pieces import Piece
 from sources.ranges import Position, Range
 
-Ends = Mapping[tuple[str, bytes, int], SegmentEnd]
-"""By path, segment and start of a range: where it ended and what it held, as the store's ``segments`` say."""
-
-_TAIL: Final = 4096
 _VERSION: Final = 2
 _TABLES: Final = f"""
 CREATE TABLE IF NOT EXISTS done (
@@ -54,14 +51,6 @@ CREATE TABLE IF NOT EXISTS dirty (minute INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS waiting (key BLOB PRIMARY KEY, deadline INTEGER) WITHOUT ROWID;
 PRAGMA user_version = {_VERSION};
 """
-
-
-class _Done(NamedTuple):
-    start: int
-    stop: int
-    size: int
-    changed: int
-    tail: bytes
 
 
 def state_path(address: StoreAddress) -> Path:
@@ -129,7 +118,7 @@ class State:
 
     def left(self, splits: Iterable[Split], ends: Ends) -> list[Split]:
         """What is still to be read of ``splits``, in their order."""
-        known: dict[tuple[str, bytes], tuple[bytes, list[_Done]]] = {}
+        known: dict[tuple[str, bytes], tuple[bytes, list[Done]]] = {}
         left = []
         for split in splits:
             key = (split.path, split.segment)
@@ -137,7 +126,7 @@ class State:
                 segment = self._first_seen_as(split, ends)
                 known[key] = segment, self._standing(replace(split, segment=segment), ends)
             segment, done = known[key]
-            rest = _rest(split if segment == split.segment else replace(split, segment=segment), done)
+            rest = rest_of(split if segment == split.segment else replace(split, segment=segment), done)
             if rest is not None:
                 left.append(rest)
         return left
@@ -148,8 +137,8 @@ class State:
             whole = False
             at = 0
             for segment, done in self._versions(one.path):
-                if _is_version(done, one.version) and _in_ledger(done, one.path, segment, ends):
-                    whole = whole or done.tail.endswith(_WHOLE)
+                if is_version(done, one.version) and in_ledger(done, one.path, segment, ends):
+                    whole = whole or done.tail.endswith(WHOLE)
                     at = done.stop if done.start <= at < done.stop else at
             if not whole and not 0 < one.version.size <= at:
                 yield one
@@ -158,22 +147,22 @@ class State:
         """Those of these objects' paths of which some version was read."""
         return {path for path in paths if next(self._versions(path), None)}
 
-    def _versions(self, path: str) -> Iterator[tuple[bytes, _Done]]:
+    def _versions(self, path: str) -> Iterator[tuple[bytes, Done]]:
         with self._threads:
             rows = self._db.execute(
                 "SELECT segment, start, stop, size, changed, tail FROM done WHERE work = ? AND path = ? ORDER BY start",
                 (self._work, path),
             ).fetchall()
         for segment, *row in rows:
-            yield segment, _Done._make(row)
+            yield segment, Done._make(row)
 
-    def _standing(self, split: Split, ends: Ends) -> list[_Done]:
+    def _standing(self, split: Split, ends: Ends) -> list[Done]:
         """What was read of a file, as far as it is still true, in order."""
         rows = self._db.execute(
             "SELECT start, stop, size, changed, tail FROM done WHERE work = ? AND path = ? AND segment = ? ORDER BY start",
             (self._work, split.path, split.segment),
         )
-        return [done for done in map(_Done._make, rows) if _stands(done, split, ends)]
+        return [done for done in map(Done._make, rows) if stands(done, split, ends)]
 
     def _first_seen_as(self, split: Split, ends: Ends) -> bytes:
         """The segment of a file, which is that of its first read: a short one that grows has another beginning by now."""
@@ -246,11 +235,11 @@ class State:
             if isinstance(split, Split) and known is not None:
                 stop = known.end
                 if split.version is not None:
-                    rows.append((self._work, split.path, split.segment, split.row, stop, *_marks(split)))
+                    rows.append((self._work, split.path, split.segment, split.row, stop, *marks(split)))
                     continue
                 stat = os.stat(split.path)
-                whole = split.kind == "text" and stop > 0 and _ends_lines(split.path, stop)
-                tail = _tail(split, stop) if whole else b""
+                whole = split.kind == "text" and stop > 0 and ends_lines(split.path, stop)
+                tail = tail_of(split, stop) if whole else b""
                 rows.append((self._work, split.path, split.segment, split.row, stop, stat.st_size, stat.st_mtime_ns, tail))
         return rows
 
@@ -345,30 +334,6 @@ def _moved(known: Position | None, piece: Range, ends: Ends) -> Position | None:
     return Position(piece.segment, piece.path, row.end, row.start, row.records, row.bytes, began)
 
 
-def segment_ends(store: Store, segments: Iterable[bytes] | None = None) -> Ends:
-    """The ranges that the ledger has (only of these ``segments``, if they are given), by path, segment and start."""
-    wanted = ", ".join(f"'{one.hex().upper()}'" for one in segments or ()) or "''"
-    only = "" if segments is None else f" WHERE hex(segment) IN ({wanted})"
-    rows = store.rows(f"SELECT source, segment, start, end, records, bytes FROM {store.table('segments')} FINAL{only}")
-    return {(source, segment, start): SegmentEnd(start, *more) for source, segment, start, *more in rows}
-
-
-def ledger_of(ends: Ends) -> dict[bytes, list[tuple[int, int]]]:
-    """Start and end of the ranges of each segment."""
-    found: dict[bytes, list[tuple[int, int]]] = {}
-    for (_, segment, _), end in ends.items():
-        found.setdefault(segment, []).append((end.start, end.end))
-    return found
-
-
-def reached(ends: Ends) -> dict[bytes, int]:
-    """The end of the last range of each segment."""
-    found: dict[bytes, int] = {}
-    for (_, segment, _), end in ends.items():
-        found[segment] = max(end.end, found.get(segment, 0))
-    return found
-
-
 def _failed(path: Path, error: OSError | sqlite3.Error) -> StoreError:
     """One line that says what a person can do about it."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
@@ -386,68 +351,3 @@ def holder(address: StoreAddress) -> str | None:
         return words(who)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _stands(done: _Done, split: Split, ends: Ends) -> bool:
-    """Whether what was read is in the store, and still is what the file begins with."""
-    if not _in_ledger(done, split.path, split.segment, ends):
-        return False
-    if split.version is not None:
-        return _is_version(done, split.version)
-    stat = os.stat(split.path)
-    if (stat.st_size, stat.st_mtime_ns) == (done.size, done.changed):
-        return True
-    return split.kind == "text" and stat.st_size >= done.stop and done.tail != b"" and _tail(split, done.stop) == done.tail
-
-
-_WHOLE: Final = b" whole"
-
-
-def _marks(split: Split) -> tuple[int, int, bytes]:
-    """Which version of an object was read, and whether by one split: what of an archive is missing no position would tell."""
-    assert split.version is not None
-    return split.version.size, split.version.changed, split.version.tag.encode() + (_WHOLE if split.end is None else b"")
-
-
-def _is_version(done: _Done, version: Version) -> bool:
-    return (done.size, done.changed, done.tail.removesuffix(_WHOLE)) == (version.size, version.changed, version.tag.encode())
-
-
-def _in_ledger(done: _Done, path: str, segment: bytes, ends: Ends) -> bool:
-    known = ends.get((path, segment, done.start))
-    return known is not None and known.end >= done.stop
-
-
-def _rest(split: Split, done: Sequence[_Done]) -> Split | None:
-    """What of a split no range of ``done`` covers; nothing but plain files can be read from the middle."""
-    if split.kind != "text":
-        return None if any(one.start == split.start for one in done) else split
-    end = split.end
-    if end is None:
-        end = split.version.size if split.version is not None else os.stat(split.path).st_size
-    start = split.start
-    for one in done:
-        if one.start <= start < one.stop:
-            start = one.stop
-    if start >= end:
-        return None
-    return replace(split, start=start, size=end - start, expected=end - start) if start != split.start else split
-
-
-def _tail(split: Split, stop: int) -> bytes:
-    """Hash of the last bytes before ``stop``, by which a file that grew is told from one that was rewritten."""
-    if split.kind != "text" or not stop:
-        return b""
-    with open(split.path, "rb") as file:
-        file.seek(max(0, stop - _TAIL))
-        return hashlib.sha256(file.read(min(stop, _TAIL))).digest()
-
-
-def _ends_lines(path: str, stop: int) -> bool:
-    """Whether the last line that was read as one ends with a line break; else it may have been the half of one."""
-    with open(path, "rb") as file:
-        file.seek(stop - 1)
-        while block := file.read(1 << 20):
-            if b"\n" in block:
-                return True
-    return False

@@ -20,8 +20,8 @@ from pipelines.changes import Changes
 from pipelines.graph import build
 from pipelines.job import Counts, Job
 from pipelines.joining import join_left, lending
+from pipelines.ledger import ledger_of, segment_ends
 from pipelines.run import account, opened
-from pipelines.state import ledger_of, segment_ends
 from pipelines.terms import LOOKS, timeline_of
 from schemas.telemetry import TALLY
 from sinks.clickhouse import StoreSettings, StoreUnavailable

@@ -36,10 +36,10 @@ from deploy.flink.silence import Do, Known, Limits, Place, Seen, Verdict, afresh
 from pipelines.commands.running import run as run_command
 from pipelines.errors import ExitCode, InputError, LlmFinopsError
 from pipelines.jobs import kafka_settings
+from pipelines.ledger import reached, segment_ends
 from pipelines.lines import as_json, say
 from pipelines.sections import Settings
 from pipelines.settings import load
-from pipelines.state import reached, segment_ends
 from pipelines.stopping import Stopping
 from pipelines.stores import store_settings
 from sinks.clickhouse import Retry, StoreError

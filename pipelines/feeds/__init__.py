@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from pipelines.state import State, reached, segment_ends
+from pipelines.ledger import reached, segment_ends
+from pipelines.state import State
 from sinks.clickhouse import Store
 from sources.pieces import Piece
 from sources.ranges import Position

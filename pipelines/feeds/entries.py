@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from pipelines.feeds import Feed, Standing, positions_of
-from pipelines.state import State, ledger_of, segment_ends
+from pipelines.ledger import ledger_of, segment_ends
+from pipelines.state import State
 from schemas.batch import RawBatch
 from sinks.clickhouse import Store
 from sources import cloud_logging, held

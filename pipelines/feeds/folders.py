@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from pipelines.feeds import Feed, Standing
-from pipelines.state import Ends, State, segment_ends
+from pipelines.ledger import Ends, segment_ends
+from pipelines.state import State
 from schemas.batch import SegmentEnd
 from sinks.clickhouse import Store
 from sources.files import FileLimits, SourceError, Split, find, grown, plan

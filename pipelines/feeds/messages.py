@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pipelines.feeds import Feed, Standing
-from pipelines.state import State, ledger_of, segment_ends
+from pipelines.ledger import ledger_of, segment_ends
+from pipelines.state import State
 from sinks.clickhouse import Store
 from sources.files import SourceError
 from sources.held import Held, Shelf

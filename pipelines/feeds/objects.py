@@ -11,7 +11,8 @@ from typing import Final
 
 from pipelines.feeds import Feed, Standing
 from pipelines.feeds.folders import EPOCH_BYTES, known_times
-from pipelines.state import State, segment_ends
+from pipelines.ledger import segment_ends
+from pipelines.state import State
 from sinks.clickhouse import Store
 from sources.files import FileLimits, Split, Version
 from sources.objects import Object, find, plan

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pipelines.feeds import Feed, Standing, positions_of
-from pipelines.state import State, ledger_of, segment_ends
+from pipelines.ledger import ledger_of, segment_ends
+from pipelines.state import State
 from sinks.clickhouse import Store
 from sources.files import SourceError
 from sources.kafka import LAST_READ, KafkaSettings, Log, Topics, hang_up, place_of
