@@ -33,6 +33,9 @@ LEAVES: Final = (
 ``input_tool_use`` is the extra prompt of server-side tools (Gemini); ``input_audio`` and ``input_image``
 only where the vendor splits them out; ``output_visible`` is output less reasoning, audio and image."""
 
+TOOL_USES: Final = ("web_searches", "file_searches")
+"""What server-side tools did that vendors charge for by number."""
+
 
 class Media(NamedTuple):
     """An image, audio clip or file inside a message, as far as its record tells. Sizes in pixels and bytes. ``guessed``: width
@@ -180,6 +183,7 @@ class Call:
     vendor_output: int | None = None
     vendor_total: int | None = None
     web_searches: int | None = None
+    file_searches: int | None = None
     usage_source: str = "none"  # vendor | gateway | counted | none
     usage_quality: str = ""  # ok | inconsistent | partial; "" where there is no usage
     reported_cost: int | None = None  # pico-dollars that the vendor or gateway says it cost

@@ -324,6 +324,7 @@ CALLS: Final = Table(
         _maybe_int("vendor_output", "Output figure as the record has it."),
         _maybe_int("vendor_total", "Total as the record has it."),
         _maybe_int("web_searches", "Web searches that the vendor charges for."),
+        _maybe_int("file_searches", "Searches of stored files that the vendor charges for."),
         _label("usage_source", "Where the leaves come from: vendor, gateway, counted or none."),
         _label("usage_quality", "ok, inconsistent or partial; empty without usage."),
         Column(

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import pyarrow as pa
 
-from schemas.call import LEAVES
+from schemas.call import LEAVES, TOOL_USES
 from schemas.tables import CALL_PRICES, CALLS, MONEY_COLUMNS, PRICE_RUNS
 from sinks.clickhouse import Store
 from sinks.reconcile import Span
@@ -26,7 +26,8 @@ _READ: Final = (
     *("event_time", "provider", "model", "service_tier", "speed", "region_scope", "batch", "status", "http_status"),
     *("usage_source", "deployment_type", "spillover", "gateway_cache_hit", "reported_cost", "reported_cost_by"),
     *LEAVES,
-    *("web_searches", "counted_input_error", "counted_output_error"),
+    *TOOL_USES,
+    *("counted_input_error", "counted_output_error"),
     *("tenant", "account", "project"),
 )
 """What of a call its price may depend on."""

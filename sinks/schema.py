@@ -9,7 +9,7 @@ from schemas.tables import AUDIT_DAYS, CALL_PRICES, MARKS, PARTS, RETENTION, TAB
 from sinks.clickhouse import Store, StoreError
 from sinks.recompute import recompute
 
-VERSION: Final = 6
+VERSION: Final = 7
 """Version of the tables in ``schemas.tables``. A change there needs a step in ``STEPS`` and a higher version."""
 
 _RECORDED: Final = ("team", "app", "feature", "environment", "cost_center")
@@ -151,12 +151,18 @@ def _repricing() -> tuple[str, ...]:
     return (*statements, f"{runs} COMMENT COLUMN active '{shown}'")
 
 
+def _fees() -> tuple[str, ...]:
+    """Version 7: searches of files that a vendor stores."""
+    return (_add("file_searches", "Nullable(Int64)", "web_searches", "Searches of stored files that the vendor charges for."),)
+
+
 STEPS: Final[dict[int, tuple[str, ...]]] = {
     2: _ownership(),
     3: _retention(),
     4: _terms(),
     5: _parts(),
     6: _sureness() + _repricing(),
+    7: _fees(),
 }
 """For each version after the first, the statements that lead to it from the one before; ``{database}`` is filled in.
 A new store is created from ``schemas.tables`` at once; a test proves that both ways end in the same columns."""

@@ -17,7 +17,7 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import orjson
 
-from schemas.call import LEAVES, Call
+from schemas.call import LEAVES, TOOL_USES, Call
 from schemas.part import Place, Standing, StoredPart
 from transforms.count.counting import stand_in
 
@@ -33,7 +33,7 @@ _ELSEWHERE: Final = frozenset(
 )
 """Fields that are no matter of what a part tells: they are columns of their own, or live on the way only."""
 _TIME: Final = ("event_time", "time_quality")
-_USAGE: Final = (*LEAVES, "vendor_input", "vendor_output", "vendor_total", "web_searches", "usage_source", "usage_quality")
+_USAGE: Final = (*LEAVES, "vendor_input", "vendor_output", "vendor_total", *TOOL_USES, "usage_source", "usage_quality")
 _MONEY: Final = ("reported_cost", "reported_cost_by")
 _SIDES: Final = ("system_", "tools_", "history_", "tool_result_", "user_")
 _PROMPT: Final = (

@@ -73,7 +73,7 @@ FULL: Json = {
     "parent_span_id": "pp",
     "session_id": "se",
     "tags": {"release": "42"},
-    "usage": {"input_total": 1200, "cached_input": 1024, "output_total": 80, "reasoning_output": 64, "web_searches": 1},
+    "usage": {"input_total": 1200, "cached_input": 1024, "output_total": 80, "reasoning_output": 64, "web_searches": 1, "file_searches": 3},
     "reported_cost": {"usd": "0.00123", "by": "gateway"},
     "messages": [
         {"role": "system", "content": "Be brief."},
@@ -121,7 +121,7 @@ def test_every_field_arrives() -> None:
     assert (call.event_time, call.time_quality, call.end_time) == (1772442900_250000, "exact", 1772442901_500000)
     assert {leaf: getattr(call, leaf) for leaf in LEAVES if getattr(call, leaf)} == {
         "input_fresh": 176, "input_cache_read": 1024, "output_visible": 16, "output_reasoning": 64}  # fmt: skip
-    assert (call.usage_source, call.usage_quality, call.web_searches) == ("vendor", "ok", 1)
+    assert (call.usage_source, call.usage_quality, call.web_searches, call.file_searches) == ("vendor", "ok", 1, 3)
     assert (call.reported_cost, call.reported_cost_by) == (1_230_000_000, "gateway")
     content = call.content
     assert content is not None

@@ -298,6 +298,8 @@ def responses(**more: Any) -> Json:
         "output": [
             {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
             {"type": "web_search_call", "id": "ws_1", "status": "completed"},
+            {"type": "file_search_call", "id": "fs_1", "status": "completed", "queries": ["a", "b"]},
+            {"type": "file_search_call", "id": "fs_2", "status": "completed", "queries": ["c"]},
             {"type": "function_call", "name": "look", "arguments": "{}", "call_id": "c"},
             {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hello"}]},
         ],
@@ -331,7 +333,8 @@ def test_a_responses_call(response: Json) -> None:
     call = decode(responses_pair(response))
     assert (call.api, call.model, call.service_tier, call.status) == ("openai.responses", "gpt-5-2025-08-07", "flex", "ok")
     assert (call.input_fresh, call.input_cache_read, call.output_visible, call.output_reasoning) == (15, 5, 6, 4)
-    assert (call.event_time, call.end_time, call.web_searches) == (1772409600_000000, 1772409605_000000, 1)
+    assert (call.event_time, call.end_time) == (1772409600_000000, 1772409605_000000)
+    assert (call.web_searches, call.file_searches) == (1, 2)
     assert content(call).prompt == [("system", (Part("text", "Be brief."),), ""), ("user", (Part("text", "Hi"),), "")]
     kinds = [part.kind for message in content(call).output for part in message.parts]
     assert kinds == ["reasoning", "call", "text"]

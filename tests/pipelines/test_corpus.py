@@ -127,7 +127,8 @@ def standard(pair: dict[str, Any], parts: list[dict[str, Any]]) -> bool:
     served = {pair["usage"].get("service_tier")} | {part.get("service_tier") for part in parts}
     if served - {None, "default", "standard"} or request.get("service_tier") not in (None, "auto", "default"):
         return False
-    return "web_search" not in json.dumps([pair["response"], request])
+    asked = json.dumps([pair["response"], request])
+    return "web_search" not in asked and "file_search_call" not in asked
 
 
 @dataclass(frozen=True)

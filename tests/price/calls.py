@@ -56,7 +56,7 @@ def batch(calls: Sequence[Mapping[str, Any]], *, dictionary: bool = False) -> pa
     for name in ("batch", "spillover", "gateway_cache_hit"):
         columns[name] = pa.array([call[name] for call in full], pa.bool_())
     columns["http_status"] = pa.array([call["http_status"] for call in full], pa.uint16())
-    for name in (*LEAVES, "web_searches", "counted_input_error", "counted_output_error"):
+    for name in (*LEAVES, "web_searches", "file_searches", "counted_input_error", "counted_output_error"):
         columns[name] = pa.array([call.get(name) for call in full], pa.int64())
     reported = [call.get("reported_cost") for call in full]
     columns["reported_cost"] = pa.array(reported, pa.decimal128(18, 12))

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from fnmatch import translate
+from fnmatch import fnmatch, translate
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,8 +29,9 @@ FIELD_OF = {
     "output_audio": "audio_output",
     "output_image": "image_output",
     "web_searches": "web_search",
+    "file_searches": "file_search",
 }
-PER_THOUSAND = ("web_search", "request")
+PER_THOUSAND = ("web_search", "file_search", "request")
 CAPACITY = ("ptu", "provisioned", "reserved")
 BEGINNING, END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
@@ -99,7 +100,7 @@ class Oracle:
         tier = tier.strip().lower()
         if tier in {"", "standard", *(one for file in files for one in file.get("standard_tiers", []))}:
             tier = "standard"
-        every = [{**price, "file": file} for file, price in self.prices(provider, model)]
+        every = [{**price, "file": file, "model": model} for file, price in self.prices(provider, model)]
         of_tier = [price for price in every if tier in listed(price, "tier", "standard")]
         of_tier = of_tier or [price for price in every if "free" in price and "standard" in listed(price, "tier", "standard")]
         if not of_tier:
@@ -119,7 +120,7 @@ class Oracle:
     def price(self, call: Mapping[str, Any]) -> Verdict:
         """What ``call`` costs: fields as in ``tests.price.calls``, its time as UTC microseconds."""
         usage = {leaf: call.get(leaf) for leaf in FIELD_OF}
-        no_usage = all(value is None for leaf, value in usage.items() if leaf != "web_searches")
+        no_usage = all(value is None for leaf, value in usage.items() if not leaf.endswith("_searches"))
         reported, vendor = call.get("reported_cost"), call.get("reported_cost_by") == "vendor"
         refused = call["status"] == "error" or (call["status"] == "blocked" and call["http_status"] >= 400)
         if call["gateway_cache_hit"]:
@@ -169,6 +170,9 @@ def rates_of(price: Mapping[str, Any]) -> dict[str, Decimal]:
     for field in (*FIELD_OF.values(), "request"):  # in the order of the list: one may stand on the one before
         if field not in own and like.get(field) in own:
             own[field] = own[like[field]]
+    for fee in price["file"].get("fee", []):
+        if any(fnmatch(price["model"], one) for one in fee.get("models", ["*"])):
+            own = {**{field: Decimal(fee[field]) for field in fields if field in fee}, **own}
     return own
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.tables import PRICES
-from tests.price.calls import batch
+from tests.price.calls import batch, dollars
 from transforms.price import Book, BookError, Key, book_rows, load_book, price_batch
 from transforms.price.names import normalise
-from transforms.price.rates import dollars, pico_rate
+from transforms.price.rates import dollars as in_dollars
+from transforms.price.rates import pico_rate
 
 HEAD = 'providers = ["acme"]\nsource = "price list"\nrecorded = 2026-11-24\n'
 MODEL = '[[model]]\nmodel = "m"\nprices = ['
@@ -60,6 +61,11 @@ def rate_of(book: Book, model: str, when: str = "2026-11-01", prompt: int = 1, *
         (HEAD + MODEL + '{ web_search = "0.0000000001" }]', ['"web_search"', "9 decimals"]),
         (HEAD + MODEL + '{ input = "2000000000" }]', ['"input"', "$1,000"]),
         (HEAD + MODEL + '{ output = "1", audio_input = "input" }]', ['"audio_input"', "no price"]),
+        (HEAD + "[[fee]]\nrecorded = 2026-11-24\nsource = 's'", ["fee 1", "no price", "file_search"]),
+        (HEAD + "[[fee]]\nrecorded = 2026-11-24\nrequest = '1'", ["fee 1", '"source"']),
+        (HEAD + "[[fee]]\nsource = 's'\nrequest = '1'", ["fee 1", '"recorded"']),
+        (HEAD + "[[fee]]\nrecorded = 2026-11-24\nsource = 's'\ninput = '1'", ["fee 1", 'unknown field "input"']),
+        (HEAD + "[[fee]]\nmodels = ['x-*']\nrecorded = 2026-11-24\nsource = 's'\nrequest = '1'", ["fee 1", "'x-*'", "no model"]),
         (HEAD + MODEL + "{ }]", ["either prices or", "free"]),
         (HEAD + MODEL + '{ free = "gift", input = "1" }]', ["either prices or", "free"]),
         (HEAD + MODEL + "]", ['"prices"', "at least one"]),
@@ -90,6 +96,35 @@ def test_mistakes_are_named_with_file_entry_field_and_fix(tmp_path: Path, text: 
         book_of(tmp_path, text)
     for part in parts:
         assert part in str(error.value)
+
+
+FEES = """
+[[fee]]
+file_search = "2.5"
+request = "9"
+source = "page"
+recorded = 2026-11-25
+
+[[fee]]
+models = ["big*"]
+cache_storage = "4.5"
+source = "page"
+recorded = 2026-11-24
+"""
+
+
+def test_fees_are_of_all_models_that_match_and_do_not_state_them(tmp_path: Path) -> None:
+    text = HEAD + FEES + MODEL + '{ input = "1", request = "4" }]\n'
+    text += MODEL.replace('"m"', '"big"') + '{ input = "2" }]\n' + MODEL.replace('"m"', '"gift"') + '{ free = "gift" }]'
+    folder = write(tmp_path / "own", text)
+    listed = {entry.model: dict(entry.listed) for entry in load_book([folder], built_in=False).entries}
+    assert listed["m"] == {"input_fresh": "1", "input_tool_use": "1", "requests": "4", "file_searches": "2.5"}
+    assert listed["big"].keys() - listed["m"].keys() == {"cache_storage_hours"}
+    assert (listed["big"]["requests"], listed["gift"]) == ("9", {})
+    before = load_book([folder], built_in=False, known_on=date(2026, 11, 24))
+    assert not any({"file_searches", "requests"} & entry.listed.keys() for entry in before.entries if entry.model != "m")
+    priced = price_batch(batch([{"provider": "acme", "model": "big", "input_fresh": 1, "file_searches": 2}]), book_of(tmp_path, text), 1)
+    assert dollars(priced.cost[0]) == Decimal("0.014002")  # 2 searches, the request and a token
 
 
 def test_an_empty_or_missing_folder_is_an_error(tmp_path: Path) -> None:
@@ -226,7 +261,7 @@ def test_every_entry_of_the_book_is_reached_by_its_own_name_and_time(built_in: B
 @given(st.decimals(min_value=0, max_value=10_000, places=6, allow_nan=False))
 def test_prices_are_exact_integers(price: Decimal) -> None:
     assert pico_rate(str(price), "input_fresh") == price * 10**6
-    assert Decimal(dollars(pico_rate(str(price), "input_fresh"))) == price / 10**6
+    assert Decimal(in_dollars(pico_rate(str(price), "input_fresh"))) == price / 10**6
 
 
 @pytest.mark.parametrize(

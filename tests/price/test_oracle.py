@@ -150,7 +150,8 @@ def usage(rng: random.Random, price: dict[str, Any]) -> dict[str, int | None]:
         counts |= {"input_cache_read": cached, "input_fresh": edge - cached + rng.choice([-1, 0, 1])}
     if rng.random() < 0.01:
         counts = dict.fromkeys(LEAVES)
-    return {**counts, "web_searches": rng.choice([None, 0, 3]) if rng.random() < 0.2 else None}
+    searches = {name: rng.choice([None, 0, 3]) if rng.random() < 0.15 else None for name in ("web_searches", "file_searches")}
+    return {**counts, **searches}
 
 
 def test_100_000_generated_calls_cost_what_an_independent_computation_says(oracle: Oracle, book: Book) -> None:
@@ -182,7 +183,7 @@ def test_every_call_of_the_corpus_costs_what_an_independent_computation_says(ora
                 calls.append(call)
     priced = price_batch(call_rows(calls), book, 1)
     fields = ("provider", "model", "service_tier", "region_scope", "speed", "status", "http_status", "deployment_type", "spillover")
-    fields += ("batch", "gateway_cache_hit", "event_time", "usage_source", "reported_cost_by", *LEAVES, "web_searches")
+    fields += ("batch", "gateway_cache_hit", "event_time", "usage_source", "reported_cost_by", *LEAVES, "web_searches", "file_searches")
     check(
         oracle,
         [

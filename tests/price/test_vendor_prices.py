@@ -41,6 +41,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("cache write from 5.6 on", {"model": "gpt-5.6-terra", "input_cache_write_other": 1000}, "0.0025"),
     ("gpt-5.4 at the edge", {"model": "gpt-5.4", "input_fresh": 272_000, "output_visible": 1000}, "0.695"),
     ("gpt-5.4 over the edge", {"model": "gpt-5.4", "input_fresh": 272_001, "output_visible": 1000}, "1.382505"),
+    ("gpt-5 file search", {"model": "gpt-5", "input_fresh": 1000, "file_searches": 4}, "0.01125"),
     ("gpt-5 web search", {"model": "gpt-5", "input_fresh": 0, "web_searches": 3}, "0.03"),
     (
         "audio",
@@ -226,6 +227,7 @@ UNPRICED: list[tuple[dict[str, Any], str]] = [
     ({"input_audio": 5}, "no_rate:input_audio"),
     ({"input_cache_write_5m": 5}, "no_rate:input_cache_write_5m"),
     ({"provider": "gemini", "model": "gemini-2.5-flash", "web_searches": 1}, "no_rate:web_searches"),
+    ({"provider": "azure", "model": "gpt-5", "file_searches": 1}, "no_rate:file_searches"),
     ({"provider": "local", "model": "gpt-5-mini-2025-08-07"}, "unknown_model"),
     ({"provider": "ollama", "model": "gpt-oss:120b-cloud"}, "unknown_model"),
 ]

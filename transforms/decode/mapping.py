@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 import jmespath
 import orjson
 
-from schemas.call import LEAVES, Call
+from schemas.call import LEAVES, TOOL_USES, Call
 from schemas.part import Part
 from transforms.decode.context import read_tags
 from transforms.decode.errors import Skipped, Undecodable
@@ -429,7 +429,7 @@ def _complete_totals(made: dict[str, Any]) -> str:
             usage[other] = 0
             return "" if other == "output_total" and made.get("operation") in ("embedding", "rerank") else other
     if usage.get("input_total") is None and not usage.keys() & set(LEAVES):
-        kept = {name: value for name, value in usage.items() if name == "web_searches"}
+        kept = {name: value for name, value in usage.items() if name in TOOL_USES}
         made.pop("usage")  # parts of totals that are not there tell nothing
         if kept:
             made["usage"] = kept

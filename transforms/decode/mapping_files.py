@@ -14,7 +14,7 @@ import orjson
 from jmespath.exceptions import JMESPathError
 from jmespath.functions import Functions
 
-from schemas.call import LEAVES
+from schemas.call import LEAVES, TOOL_USES
 from schemas.reasons import IGNORED_REASONS
 from transforms.decode.mapping import FIELDS, SKIPPED, TABLES, UNITS, Mapping
 from transforms.decode.scrub import is_secret_name
@@ -251,7 +251,7 @@ def _check_event(check: _Checker, fields: dict[str, Any]) -> None:
         leaves = usage.keys() & set(LEAVES)
         if totals and leaves:
             check.refuse("usage", f"{min(leaves)} is a leaf and {min(totals)} a total: usage is told by one or the other")
-        parts = usage.keys() - set(LEAVES) - totals - {"web_searches"}
+        parts = usage.keys() - set(LEAVES) - totals - set(TOOL_USES)
         if parts and not totals:
             check.refuse("usage", f"{min(parts)} is a part of a total: name input_total and output_total, too")
 

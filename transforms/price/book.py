@@ -134,6 +134,8 @@ class Book:
         self.free = np.array([bool(entry.free) for entry in self.entries], np.bool_)
         for row, entry in enumerate(self.entries):
             for unit, rate in entry.rates.items():
+                if unit not in UNITS:
+                    continue
                 self.rates[row, UNITS.index(unit)] = rate
                 self.known[row, UNITS.index(unit)] = True
         self.known[:, UNITS.index("requests")] = True  # a request costs nothing of itself unless an entry says so

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +31,7 @@ from transforms.price.fields import (
     texts,
     utc,
 )
-from transforms.price.rates import FIELDS, IMPLIED, pico_rate, plain
+from transforms.price.rates import FEES, FIELDS, IMPLIED, pico_rate, plain
 
 STANDARD: Final = "standard"
 ANY_SCOPE: Final = "*"
@@ -55,9 +56,11 @@ _FILE_FIELDS: Final = frozenset(
         "windows",
         "model",
         "alias",
+        "fee",
     }
 )
 _MODEL_FIELDS: Final = frozenset({"model", "names", "except", "source", "recorded", "prices"})
+_FEE_FIELDS: Final = frozenset({"models", "source", "recorded", *FEES})
 _ALIAS_FIELDS: Final = frozenset({"name", "model", "from", "to", "recorded"})
 _PRICE_FIELDS: Final = frozenset({"from", "to", "tier", "scope", "above", "window", "free", "source", "recorded", *FIELDS})
 _WINDOW_FIELDS: Final = frozenset({"hours", "weekdays", "except_dates"})
@@ -154,6 +157,16 @@ class NameRule:
     place: str = field(default="", repr=False, compare=False)
 
 
+@dataclass(frozen=True)
+class Fee:
+    """What ``models`` of a file cost beside their prices, where these do not say it themselves: dollars as listed, by unit."""
+
+    models: frozenset[str]
+    listed: Mapping[str, str]
+    recorded: str
+    layer: int
+
+
 @dataclass
 class ProviderBook:
     """All that the files of all layers say about one provider.
@@ -166,6 +179,7 @@ class ProviderBook:
     corrected: list[Entry] = field(default_factory=list)
     models: set[str] = field(default_factory=set)
     names: list[NameRule] = field(default_factory=list)
+    fees: list[Fee] = field(default_factory=list)
     prefixes: set[str] = field(default_factory=set)
     standard_tiers: set[str] = field(default_factory=lambda: {"", STANDARD, "default"})
     base_scopes: set[str] = field(default_factory=lambda: {""})
@@ -192,18 +206,20 @@ def read_folder(folder: Path) -> Files:
 
 def read_layer(folder: Folder, layer: int, books: dict[str, ProviderBook], known_on: date | None = None) -> None:
     """Add every file of ``folder`` to ``books``, or what of it was recorded until ``known_on``. Raises ``BookError``."""
+    day = known_on.isoformat() if known_on else "9999"
     for name, text in read_folder(folder) if isinstance(folder, Path) else folder:
         try:
             data = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise BookError(f"{name}: cannot be read as TOML: {error}") from error
         _read_file(data, name, layer, books)
-    day = known_on.isoformat() if known_on else "9999"
     for provider, book in books.items():
         stated = [entry for entry in book.entries if entry.layer == layer]
         standing, corrected = _standing(entry for entry in stated if entry.recorded <= day)
         book.models.update(entry.model for entry in stated)
-        book.entries = [*(entry for entry in book.entries if entry.layer != layer), *_close(standing)]
+        fees = [fee for fee in book.fees if fee.layer == layer and fee.recorded <= day]
+        closed = (_with_fees(entry, fees) for entry in _close(standing))
+        book.entries = [*(entry for entry in book.entries if entry.layer != layer), *closed]
         book.corrected += corrected
         _check_names(provider, book, layer, day)
 
@@ -217,6 +233,7 @@ def _read_file(data: dict[str, Any], file: str, layer: int, books: dict[str, Pro
     if len(windows) > MAX_WINDOWS:
         raise BookError(f'{file}: field "windows": {len(windows)} are too many; at most {MAX_WINDOWS} may be defined')
     same = _same(table_of(data, "same", file), file)
+    fees = list(_fees(data, file, layer))
     models = tables(data, "model", file)
     aliases = tables(data, "alias", file)
     for provider in providers:
@@ -224,6 +241,7 @@ def _read_file(data: dict[str, Any], file: str, layer: int, books: dict[str, Pro
         book.prefixes.update({provider, *strings(data, "prefixes", file)})
         book.standard_tiers.update(strings(data, "standard_tiers", file))
         book.base_scopes.update(strings(data, "base_scopes", file))
+        book.fees += fees
         for number, model in enumerate(models, 1):
             place = f"{file}, model {model.get('model', f'number {number}')!r}"
             check_fields(model, _MODEL_FIELDS, place)
@@ -293,6 +311,36 @@ def _prices(
                 place=at,
                 like=like,
             )
+
+
+def _fees(data: dict[str, Any], file: str, layer: int) -> Iterator[Fee]:
+    """The fees of a file, in its order."""
+    named = {str(model.get("model")) for model in tables(data, "model", file)}
+    for number, fee in enumerate(tables(data, "fee", file), 1):
+        at = f"{file}, fee {number}"
+        check_fields(fee, _FEE_FIELDS, at)
+        listed, _, _ = _rates(fee, {}, at)
+        if not listed:
+            raise BookError(f"{at}: states no price: write at least one of {', '.join(FEES)}")
+        models: set[str] = set()
+        for model in strings(fee, "models", at):
+            meant = {name for name in named if fnmatchcase(name, model)}
+            if not meant:
+                raise BookError(f'{at}: field "models": {model!r} matches no model of this file')
+            models |= meant
+        string(fee, "source", at)
+        yield Fee(frozenset(models or named), listed, _day(fee.get("recorded"), at), layer)
+
+
+def _with_fees(entry: Entry, fees: Iterable[Fee]) -> Entry:
+    """A price with the fees that it does not state itself, and when the last of them was recorded; what is free has none."""
+    for fee in fees if not entry.free else ():
+        added = {unit: text for unit, text in fee.listed.items() if unit not in entry.listed}
+        if entry.model in fee.models and added:
+            listed = {**entry.listed, **added}
+            rates = {unit: pico_rate(text, unit) for unit, text in listed.items()}
+            entry = replace(entry, listed=listed, rates=rates, recorded=max(entry.recorded, fee.recorded))
+    return entry
 
 
 def _day(recorded: object, at: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
-from schemas.call import LEAVES
+from schemas.call import LEAVES, TOOL_USES
 
 PICO_PER_DOLLAR: Final = 10**12
 
@@ -27,16 +27,22 @@ FIELDS: Final = {
     "audio_output": "output_audio",
     "image_output": "output_image",
     "web_search": "web_searches",
+    "file_search": "file_searches",
     "request": "requests",
+    "cache_storage": "cache_storage_hours",
 }
-"""Field of a price in the book → what it prices. The last two are fees per thousand, the others per million tokens."""
+"""Field of a price in the book → what it prices. Fees of ``PER_THOUSAND`` are per thousand, the others per million tokens."""
 
-UNITS: Final = (*LEAVES, "web_searches", "requests")
-"""Everything a rate exists for, in the order of a book's rate matrix: the token leaves, then fees.
+FEES: Final = ("web_search", "file_search", "request", "cache_storage")
+"""Fields that are not for tokens of a call."""
+
+UNITS: Final = (*LEAVES, *TOOL_USES, "requests")
+"""Everything a call is priced by, in the order of a book's rate matrix: the token leaves, then fees. Hours of a stored prefix
+(``cache_storage_hours``, of a million tokens) are in the book and of no call.
 
 ``requests`` is one for every call: a vendor may charge a fee for the request itself."""
 
-PER_THOUSAND: Final = frozenset({"web_searches", "requests"})
+PER_THOUSAND: Final = frozenset({*TOOL_USES, "requests"})
 
 IMPLIED: Final = {"reasoning": "output", "tool_use": "input"}
 """Fields that have another field's price where an entry says nothing: vendors bill reasoning as output, and the prompt

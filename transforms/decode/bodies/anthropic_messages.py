@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from schemas.call import Call, Content, Message, Part
+from schemas.call import TOOL_USES, Call, Content, Message, Part
 from transforms.decode import usage as usages
 from transforms.decode.content import (
     MAX_MARKS,
@@ -185,7 +185,7 @@ def _advisor(call: Call, model: str, step: Any) -> Call:
     other = Call()
     other.__dict__.update(call.__dict__)
     for leaf in ("input_fresh", "input_cache_read", "input_cache_write_5m", "input_cache_write_1h",
-                 "output_visible", "output_reasoning", "web_searches", "reported_cost"):  # fmt: skip
+                 "output_visible", "output_reasoning", *TOOL_USES, "reported_cost"):  # fmt: skip
         setattr(other, leaf, None)
     other.content = None
     other.params = b""

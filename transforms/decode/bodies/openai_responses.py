@@ -194,12 +194,16 @@ def reply(call: Call, x: Exchange) -> None:
     content = content_of(call)
     output = get("output")
     if output:
-        searches = 0
+        searches = files = 0
         for item in sequence(output):
             read_item(item, content, content.output)
-            searches += item.__class__ is dict and item.get("type") == "web_search_call"
+            kind = item.get("type") if item.__class__ is dict else ""
+            searches += kind == "web_search_call"
+            files += kind == "file_search_call"
         if searches:
             call.web_searches = searches
+        if files:
+            call.file_searches = files
     if x.chunks is not None:
         if not content.output:
             _from_deltas(content, x.chunks)

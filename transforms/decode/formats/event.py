@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from schemas.call import LEAVES, Call, Content, Media, Message, Part
+from schemas.call import LEAVES, TOOL_USES, Call, Content, Media, Message, Part
 from transforms.decode import times
 from transforms.decode import usage as usages
 from transforms.decode.context import promote_tags
@@ -85,13 +85,13 @@ _PARTS: Final = (
     "audio_output",
     "image_output",
 )
-_LEAF_NAMES: Final = frozenset({*LEAVES, "web_searches"})
-_TOTAL_NAMES: Final = frozenset({*_TOTALS, *_PARTS, "web_searches"})
+_LEAF_NAMES: Final = frozenset({*LEAVES, *TOOL_USES})
+_TOTAL_NAMES: Final = frozenset({*_TOTALS, *_PARTS, *TOOL_USES})
 
 TEXTS: Final = (*_TEXTS, "tool_choice")
 INTEGERS: Final = tuple(_INTEGERS)
 BOOLEANS: Final = ("stream", "batch", "spillover", "gateway_cache_hit", "content_complete")
-USAGE: Final = (*LEAVES, *_TOTALS, *_PARTS, "web_searches")
+USAGE: Final = (*LEAVES, *_TOTALS, *_PARTS, *TOOL_USES)
 """Every name that one of the two forms of usage has."""
 
 
@@ -154,8 +154,9 @@ def _times(call: Call, record: dict[str, Any]) -> None:
 
 
 def _usage(call: Call, usage: dict[str, Any]) -> None:
-    if usage.get("web_searches") is not None:
-        call.web_searches = int(usage["web_searches"])
+    for name in TOOL_USES:
+        if usage.get(name) is not None:
+            setattr(call, name, int(usage[name]))
     if usage.get("input_total") is not None:
         usages.openai(
             call,
