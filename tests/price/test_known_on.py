@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from datetime import date, timedelta
 from itertools import pairwise
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.price.calls import micros
 from transforms.price import Book, BookError, Key, load_book
+from transforms.price.book import BUILT_IN
 from transforms.price.entries import Files
 from transforms.price.fields import FOREVER
 
@@ -88,7 +90,8 @@ def test_knowledge_only_grows_and_the_last_of_it_is_the_book(folder: Files) -> N
 
 def test_the_built_in_book_is_known_on_the_days_it_was_recorded() -> None:
     book = load_book()
-    days = sorted({entry.recorded for entry in (*book.entries, *book.corrected)})
+    days = sorted({day for path in BUILT_IN.glob("*.toml") for day in re.findall(r"recorded = ([0-9-]{10})", path.read_text("utf-8"))})
+    assert book.book_version.startswith(days[-1])
     assert load_book(known_on=date.fromisoformat(days[-1])).book_version == book.book_version
     before = load_book(known_on=date.fromisoformat(days[0]) - timedelta(days=1))
     assert before.entries == ()

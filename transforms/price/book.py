@@ -326,7 +326,7 @@ def _version(
 ) -> str:
     """Latest day a figure was recorded, and a hash over everything that can change a price."""
     digest = hashlib.blake2b(digest_size=4)
-    recorded = ""
+    recorded = max((fee.recorded for book in books.values() for fee in book.fees), default="")
     for entry in entries:
         recorded = max(recorded, entry.recorded)
         parts = (entry.rate_id, entry.valid_to, sorted(entry.rates.items()), entry.free, entry.window)

@@ -217,8 +217,8 @@ def read_layer(folder: Folder, layer: int, books: dict[str, ProviderBook], known
         stated = [entry for entry in book.entries if entry.layer == layer]
         standing, corrected = _standing(entry for entry in stated if entry.recorded <= day)
         book.models.update(entry.model for entry in stated)
-        fees = [fee for fee in book.fees if fee.layer == layer and fee.recorded <= day]
-        closed = (_with_fees(entry, fees) for entry in _close(standing))
+        book.fees = [fee for fee in book.fees if fee.recorded <= day]
+        closed = (_with_fees(entry, [fee for fee in book.fees if fee.layer == layer]) for entry in _close(standing))
         book.entries = [*(entry for entry in book.entries if entry.layer != layer), *closed]
         book.corrected += corrected
         _check_names(provider, book, layer, day)
@@ -333,13 +333,12 @@ def _fees(data: dict[str, Any], file: str, layer: int) -> Iterator[Fee]:
 
 
 def _with_fees(entry: Entry, fees: Iterable[Fee]) -> Entry:
-    """A price with the fees that it does not state itself, and when the last of them was recorded; what is free has none."""
+    """A price with the fees that it does not state itself; what is free has none."""
     for fee in fees if not entry.free else ():
         added = {unit: text for unit, text in fee.listed.items() if unit not in entry.listed}
         if entry.model in fee.models and added:
             listed = {**entry.listed, **added}
-            rates = {unit: pico_rate(text, unit) for unit, text in listed.items()}
-            entry = replace(entry, listed=listed, rates=rates, recorded=max(entry.recorded, fee.recorded))
+            entry = replace(entry, listed=listed, rates={unit: pico_rate(text, unit) for unit, text in listed.items()})
     return entry
 
 
