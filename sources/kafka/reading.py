@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
@@ -46,10 +46,11 @@ def read(piece: Range, settings: KafkaSettings) -> Iterator[RawBatch]:
         heard = time.monotonic()
         while at < piece.end:
             batch = RawBatch(piece.path, piece.segment, piece.segment, 0)
+            named: dict[int, bytes] = {}
             try:
                 most = min(settings.batch_records, piece.end - at)
                 polled = consumer.poll(_POLL_MS, max_records=most).get(where, [])
-                _take(batch, polled, piece.end, settings.max_record_bytes)
+                named = _take(batch, polled, piece.end, settings.max_record_bytes)
                 now_at = polled[-1].offset + 1 if polled else consumer.position(where, timeout_ms=_POLL_MS)
             except OffsetOutOfRangeError:
                 start = min(max(at, consumer.beginning_offsets([where])[where]), piece.end)
@@ -75,7 +76,7 @@ def read(piece: Range, settings: KafkaSettings) -> Iterator[RawBatch]:
             elif time.monotonic() - heard > settings.patience_s:
                 raise SourceError(f"{settings}: no answer for {settings.patience_s:.0f} s while reading {piece.path} at {at}")
             for part in _parts(batch, settings.batch_bytes):
-                _unframe(part, settings)
+                _unframe(part, settings, named)
                 records += len(part.records) + len(part.rejects)
                 size += part.bytes_read
                 yield part
@@ -92,8 +93,9 @@ LAST_READ: Final[dict[bytes, int]] = {}
 """Time of the last record that this process read of each partition, in UTC microseconds."""
 
 
-def _take(batch: RawBatch, polled: Sequence[Any], end: int, limit: int) -> None:
-    """Put what was polled, before ``end``, into a batch."""
+def _take(batch: RawBatch, polled: Sequence[Any], end: int, limit: int) -> dict[int, bytes]:
+    """Put what was polled, before ``end``, into a batch; by offset the schemas that headers name."""
+    named: dict[int, bytes] = {}
     any_headers = any(record.headers for record in polled)
     for record in polled:
         if record.offset >= end:
@@ -111,17 +113,25 @@ def _take(batch: RawBatch, polled: Sequence[Any], end: int, limit: int) -> None:
         batch.times.append(seen)
         if any_headers:
             batch.headers.append(_headers(record.headers))
+            schema = next((said for name, said in record.headers if name == registry.HEADER), None)
+            if schema and value:
+                named[record.offset] = schema
+    return named
 
 
-def _unframe(batch: RawBatch, settings: KafkaSettings) -> None:
-    """Decode values that a schema registry describes; those that cannot be are dead letters. Sizes are those that were read."""
-    if not any(value.startswith(b"\0") for value in batch.records):
+def _unframe(batch: RawBatch, settings: KafkaSettings, named: Mapping[int, bytes]) -> None:
+    """Decode values that a schema registry describes; those that cannot be are dead letters. Sizes are those that were read.
+
+    ``named``: by offset, the schemas that headers name.
+    """
+    if not named and not any(value.startswith(b"\0") for value in batch.records):
         return
     kept: list[int] = []
     for index, value in enumerate(batch.records):
-        if registry.is_framed(value):
+        schema = named.get(batch.positions[index], b"")
+        if schema or registry.is_framed(value):
             try:
-                found = _decoded(value, settings)
+                found = _decoded(value, settings, schema)
             except registry.Unreadable as problem:
                 letter = too_large(value, batch.positions[index], 0)  # with its size and hash
                 batch.rejects.append(letter._replace(reason="schema_registry", error=one_line(str(problem))))
@@ -138,12 +148,12 @@ def _unframe(batch: RawBatch, settings: KafkaSettings) -> None:
         batch.headers = [batch.headers[index] for index in kept] if batch.headers else []
 
 
-def _decoded(value: bytes, settings: KafkaSettings) -> bytes:
+def _decoded(value: bytes, settings: KafkaSettings, named: bytes) -> bytes:
     """A framed value as JSON; a registry that does not answer is waited for."""
     until = time.monotonic() + settings.patience_s
     while True:
         try:
-            return registry.decoded(value, settings)
+            return registry.decoded(value, settings, named)
         except registry.Unreachable as error:
             if time.monotonic() + _RETRY_S > until:
                 raise SourceError(str(error)) from error

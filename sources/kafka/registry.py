@@ -1,6 +1,8 @@
-"""Values that a schema registry describes: a zero byte, the schema's id in four bytes, then Avro, JSON or Protobuf.
+"""Values that a schema registry describes: which schema, then Avro, JSON or Protobuf.
 
-https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format. They are decoded
+The schema is named before the value, by a zero byte and its id in four bytes, or in the header ``__value_schema_id`` of the
+message, by a byte 1 and its GUID in sixteen:
+https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format. Values are decoded
 here, where they are read, with Confluent's client (the extra ``registry``), and handed on as JSON. Each process asks for a schema
 once.
 """
@@ -13,6 +15,7 @@ import io
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -24,11 +27,15 @@ import orjson
 from sources.files import SourceError
 from sources.kafka.settings import REGISTRY_PASSWORD_VARIABLE, KafkaSettings
 
-HEAD: Final = 5
-"""Bytes before the value: the mark, and the id of its schema."""
+HEADER: Final = "__value_schema_id"
+"""The header of a message that names the schema of its value."""
 
 UNKNOWN_S: Final = 60.0
 """How long an id that the registry does not know is not asked for again."""
+
+_HEAD: Final = 5
+_HEAD_OF_GUID: Final = 17
+"""Bytes that name a schema: the mark, and its id or GUID. In Protobuf the place of the message among the schema's follows."""
 
 _MOST_PATIENCE_S: Final = 10.0
 _MAX_SCHEMAS: Final = 1000
@@ -36,6 +43,9 @@ _KNOWN_FILES: Final = ("google/protobuf/", "google/type/", "confluent/")
 
 Decode = Callable[[bytes], bytes]
 """A framed value to JSON. Raises anything for one that is not of its schema."""
+
+_Id = int | str
+"""What names a schema: its id, or its GUID as text."""
 
 
 class Unreadable(Exception):
@@ -48,54 +58,74 @@ class Unreachable(SourceError):
 
 def is_framed(value: bytes) -> bool:
     """Whether a value may be framed: no other that is read begins with a zero byte."""
-    return value[:1] == b"\0" and len(value) >= HEAD
+    return value[:1] == b"\0" and len(value) >= _HEAD
 
 
-def decoded(value: bytes, settings: KafkaSettings) -> bytes:
-    """A framed value as JSON.
+def decoded(value: bytes, settings: KafkaSettings, named: bytes = b"") -> bytes:
+    """A framed value as JSON. ``named``: what the header ``HEADER`` says; the value then has nothing before it.
 
     Raises:
-        Unreadable: no registry is set, or its client not installed; it does not know the id; the value is not of its schema.
+        Unreadable: no registry is set, or its client not installed; it does not know the id; the value is not of its schema;
+            the header names no schema.
         Unreachable: the registry does not answer.
         SourceError: it refuses the user or password, or a file of the settings cannot be read.
     """
-    number = int.from_bytes(value[1:HEAD], "big")
+    schema, head = _schema_of(named or value)
     if not settings.registry:
-        raise Unreadable(f"schema {number}: set kafka.registry to the address of its schema registry")
-    return _registry(settings).decoder(number)(value)
+        if named and _is_json(value):  # as it is, whatever its schema
+            return value
+        raise Unreadable(f"schema {schema}: set kafka.registry to the address of its schema registry")
+    return _registry(settings).decoder(schema, head)(named + value)
+
+
+def _schema_of(value: bytes) -> tuple[_Id, int]:
+    """The schema that these bytes name, and how many of them do."""
+    if value[:1] == b"\0" and len(value) >= _HEAD:
+        return int.from_bytes(value[1:_HEAD], "big"), _HEAD
+    if value[:1] == b"\1" and len(value) >= _HEAD_OF_GUID:
+        return str(uuid.UUID(bytes=value[1:_HEAD_OF_GUID])), _HEAD_OF_GUID
+    raise Unreadable(f"the header {HEADER} names no schema: 0 and an id of 4 bytes, or 1 and a GUID of 16, not {value[:20].hex(' ')}")
+
+
+def _is_json(value: bytes) -> bool:
+    try:
+        orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 class _Registry:
     """Decoders of the schemas of one registry, made when they are first needed."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        from confluent_kafka.schema_registry import SchemaRegistryClient
-
+        client = _client_class()
         self._settings = settings
         given = _connection(settings)
         try:
-            self._client = SchemaRegistryClient(given)
-            self._serialized = SchemaRegistryClient(given)  # its own cache: a schema has one form in each
+            self._client = client(given)
+            self._serialized = client(given)  # its own cache: a schema has one form in each
         except (OSError, ValueError) as error:
             raise SourceError(f"{settings.registry}: {_one_line(error)}") from None
         self._lock = threading.Lock()
-        self._decoders: dict[int, Decode] = {}
-        self._unknown: dict[int, float] = {}
+        self._decoders: dict[_Id, Decode] = {}
+        self._unknown: dict[_Id, float] = {}
 
-    def decoder(self, number: int) -> Decode:
-        known = self._decoders.get(number)
+    def decoder(self, schema: _Id, head: int) -> Decode:
+        """What decodes values of a schema, which are named by their first ``head`` bytes."""
+        known = self._decoders.get(schema)
         if known is not None:
             return known
         with self._lock:
-            if time.monotonic() - self._unknown.get(number, -UNKNOWN_S) < UNKNOWN_S:
-                raise Unreadable(f"schema {number}: {self._settings.registry} does not know it")
+            if time.monotonic() - self._unknown.get(schema, -UNKNOWN_S) < UNKNOWN_S:
+                raise Unreadable(f"schema {schema}: {self._settings.registry} does not know it")
             try:
-                known = self._decoder(number)
+                known = self._decoder(schema, head)
             except Exception as error:
-                raise self._explained(error, number, "it cannot be used") from error
+                raise self._explained(error, schema, "it cannot be used") from error
             if len(self._decoders) >= _MAX_SCHEMAS:
                 self._decoders.clear()
-            self._decoders[number] = known
+            self._decoders[schema] = known
             return known
 
     def close(self) -> None:
@@ -103,30 +133,30 @@ class _Registry:
             with suppress(Exception):
                 client.close()
 
-    def _decoder(self, number: int) -> Decode:
+    def _decoder(self, named: _Id, head: int) -> Decode:
         try:
-            schema = self._client.get_schema(number)
+            schema = _asked(self._client, named)
         except (ValueError, TypeError, KeyError, AttributeError):  # what the client makes of an answer that is no schema
             raise SourceError(f"{self._settings.registry}: answers no schema; is it the address of a registry?") from None
         kind = schema.schema_type or "AVRO"
         if kind == "AVRO":
             decode = _avro(self._client)
         elif kind == "PROTOBUF":
-            decode = _protobuf(self._serialized, self._serialized.get_schema(number, fmt="serialized"))
+            decode = _protobuf(self._serialized, _asked(self._serialized, named, "serialized"))
         elif kind == "JSON":
-            decode = _json
+            decode = _json(head)
         else:
-            raise Unreadable(f"schema {number}: its type {kind} is not read")
+            raise Unreadable(f"schema {named}: its type {kind} is not read")
 
         def explained(value: bytes) -> bytes:
             try:
                 return decode(value)
             except Exception as error:
-                raise self._explained(error, number, "the value is not of it") from error
+                raise self._explained(error, named, "the value is not of it") from error
 
         return explained
 
-    def _explained(self, error: Exception, number: int, wrong: str) -> Exception:
+    def _explained(self, error: Exception, schema: _Id, wrong: str) -> Exception:
         """What an error of the client or of a decoder means; ``wrong``, if it is not the registry's."""
         from confluent_kafka.schema_registry.error import SchemaRegistryError
 
@@ -134,15 +164,14 @@ class _Registry:
         if isinstance(error, Unreadable | SourceError):
             return error
         if isinstance(error, SchemaRegistryError):
-            return self._refused(error, number)
+            return self._refused(error, schema)
         if any(kind.__name__ == "TransportError" for kind in type(error).__mro__):  # of httpx, or httpx2
             said = _one_line(error)
             kind = "no secure connection" if "SSL" in said or "certificate" in said else "unreachable"
             return Unreachable(f"{where}: {kind}: {said}")
-        return Unreadable(f"schema {number}: {wrong}: {_one_line(error)}")
+        return Unreadable(f"schema {schema}: {wrong}: {_one_line(error)}")
 
-
-    def _refused(self, error: Any, number: int) -> Exception:
+    def _refused(self, error: Any, schema: _Id) -> Exception:
         """What an error means that the registry answers with: https://docs.confluent.io/platform/current/schema-registry/develop/api.html."""
         where, status = self._settings.registry, error.http_status_code
         if status in (401, 403):
@@ -150,13 +179,41 @@ class _Registry:
             said = f"user or password refused; set kafka.registry_user and {REGISTRY_PASSWORD_VARIABLE}"
             return SourceError(f"{where}: {said}")
         if status == 404 and error.error_code in (40401, 40402, 40403):
-            self._unknown[number] = time.monotonic()
-            return Unreadable(f"schema {number}: {where} does not know it, or one that it refers to")
+            self._unknown[schema] = time.monotonic()
+            return Unreadable(f"schema {schema}: {where} does not know it, or one that it refers to")
+        if status == 404 and isinstance(schema, str):  # registries of before there were GUIDs
+            self._unknown[schema] = time.monotonic()
+            return Unreadable(f"schema {schema}: {where} has no schemas by GUID; it needs a newer registry, or its address is wrong")
         if status == 404:
             return SourceError(f"{where}: answers 404; is it the address of a registry?")
         if status < 500 and status not in (408, 429):
-            return Unreadable(f"schema {number}: {where} refuses: {_one_line(error)}")
+            return Unreadable(f"schema {schema}: {where} refuses: {_one_line(error)}")
         return Unreachable(f"{where}: unreachable: {_one_line(error)}")
+
+
+def _client_class() -> Any:
+    """Confluent's client, which keeps what it is told of a GUID even where the answer does not repeat it."""
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+
+    class Client(SchemaRegistryClient):  # type: ignore[misc]
+        def __init__(self, given: dict[str, Any]) -> None:
+            super().__init__(given)
+            self._by_guid: dict[str, Any] = {}
+
+        def get_schema_by_guid(self, guid: str, fmt: str | None = None) -> Any:
+            known = self._by_guid.get(guid)
+            if known is None:
+                if len(self._by_guid) >= _MAX_SCHEMAS:
+                    self._by_guid.clear()
+                known = self._by_guid[guid] = super().get_schema_by_guid(guid, fmt)
+            return known
+
+    return Client
+
+
+def _asked(client: Any, named: _Id, form: str | None = None) -> Any:
+    """A schema of the registry, in one form of its type."""
+    return client.get_schema_by_guid(named, form) if isinstance(named, str) else client.get_schema(named, fmt=form)
 
 
 def _connection(settings: KafkaSettings) -> dict[str, Any]:
@@ -188,9 +245,9 @@ def _avro(client: Any) -> Decode:
     return lambda value: orjson.dumps(read(value, None), default=_plain)
 
 
-def _json(value: bytes) -> bytes:
+def _json(head: int) -> Decode:
     """The value as it was written: numbers of any length stay what they are."""
-    return value[HEAD:]
+    return lambda value: value[head:]
 
 
 def _protobuf(client: Any, schema: Any) -> Decode:

@@ -1,7 +1,7 @@
 """A schema registry for tests: the part of its REST interface that readers use, as Confluent documents it.
 
-https://docs.confluent.io/platform/current/schema-registry/develop/api.html: ``GET /schemas/ids/{id}`` and
-``GET /subjects/{subject}/versions/{version}``, with errors as JSON; and the wire format of values.
+https://docs.confluent.io/platform/current/schema-registry/develop/api.html: ``GET /schemas/ids/{id}``,
+``GET /schemas/guids/{guid}`` and ``GET /subjects/{subject}/versions/{version}``, with errors as JSON; and the wire format of values.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class Registry:
-    """Schemas by id, and by subject and version. ``login`` is who may ask, as ``user:password``; ``down`` answers 503 to all."""
+    """Schemas by id, by GUID, and by subject and version. ``guids`` is None for one of before there were GUIDs. ``login`` is who may ask, as ``user:password``; ``down`` answers 503 to all."""
 
     def __init__(self) -> None:
         self.schemas: dict[int, dict[str, Any]] = {}
         self.serialized: dict[int, str] = {}
         self.subjects: dict[tuple[str, int], int] = {}
+        self.guids: dict[str, int] | None = {}
         self.login = ""
         self.down = False
         self.asked: Counter[str] = Counter()
@@ -55,6 +56,11 @@ class Registry:
             number = int(found[1])
             if number not in self.schemas:
                 return 404, {"error_code": 40403, "message": f"Schema {number} not found"}
+            return 200, self._shown(number, query)
+        if (found := re.fullmatch(r"/schemas/guids/([0-9a-f-]{36})", path)) and self.guids is not None:
+            number = self.guids.get(found[1], -1)
+            if number < 0:
+                return 404, {"error_code": 40403, "message": f"Schema {found[1]} not found"}
             return 200, self._shown(number, query)
         if found := re.fullmatch(r"/subjects/([^/]+)/versions/(\d+)", path):
             known = self.subjects.get((found[1], int(found[2])))

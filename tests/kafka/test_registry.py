@@ -132,6 +132,56 @@ def test_protobuf_with_references_and_well_known_types(registry: Registry) -> No
         read(registry, framed(2, b"", b"\x02\x12"))
 
 
+# -- schemas that a header names -----------------------------------------------------------------------------------
+
+GUID = "0e4a9d3c-5b1f-4c8e-9a77-2f60c1d8b3e5"
+NAMED = b"\x01" + bytes.fromhex("0e4a9d3c5b1f4c8e9a772f60c1d8b3e5")
+
+
+def test_avro_whose_schema_a_header_names(registry: Registry) -> None:
+    registry.add(7, '{"type": "record", "name": "R", "fields": [{"name": "n", "type": "int"}]}')
+    registry.guids = {GUID: 7}
+    for value, wanted_n in ((b"\x02", 1), (b"\x04", 2)):  # shorter than any framed one
+        assert json.loads(decoded(value, wanted(registry), NAMED)) == {"n": wanted_n}
+    assert json.loads(decoded(b"\x06", wanted(registry), b"\0\0\0\0\7")) == {"n": 3}  # a header may hold an id, too
+    assert registry.asked == {f"/schemas/guids/{GUID}": 1, "/schemas/ids/7": 1}
+
+
+def test_json_and_protobuf_whose_schema_a_header_names(registry: Registry) -> None:
+    registry.add(3, '{"type": "object"}', kind="JSON")
+    file = descriptor_pb2.FileDescriptorProto(name="default", package="llm", syntax="proto3")
+    file.message_type.extend([message("Other", ("x", 9, "")), message("Call", ("model", 9, ""))])
+    registry.add(4, "syntax = …", kind="PROTOBUF", serialized=file.SerializeToString())
+    registry.guids = {GUID: 3}
+    assert decoded(b'{"a": 1}', wanted(registry), NAMED) == b'{"a": 1}'
+    hang_up()
+    registry.guids = {GUID: 4}
+    assert json.loads(decoded(b"\x0a\x06gpt-4o", wanted(registry), NAMED + b"\x02\x02")) == {"model": "gpt-4o"}  # its second message
+
+
+def test_json_with_a_named_schema_needs_no_registry(registry: Registry) -> None:
+    assert decoded(b'{"a": 1}', wanted(registry, address=""), NAMED) == b'{"a": 1}'
+    with pytest.raises(Unreadable, match=rf"schema {GUID}: set kafka\.registry"):
+        decoded(b"\x0a\x06gpt-4o", wanted(registry, address=""), NAMED)
+
+
+@pytest.mark.parametrize("header", [b"\x01short", b"\2" + b"x" * 16, b"7", b"\0\0"])
+def test_a_header_that_names_no_schema(registry: Registry, header: bytes) -> None:
+    with pytest.raises(Unreadable, match="the header __value_schema_id names no schema"):
+        decoded(b"{}", wanted(registry), header)
+
+
+def test_a_guid_that_the_registry_does_not_know_or_has_no_way_to_know(registry: Registry) -> None:
+    for _ in range(2):
+        with pytest.raises(Unreadable, match=f"schema {GUID}: .* does not know it"):
+            decoded(b"x", wanted(registry), NAMED)
+    assert registry.asked == {f"/schemas/guids/{GUID}": 1}
+    hang_up()
+    registry.guids = None
+    with pytest.raises(Unreadable, match=f"schema {GUID}: .* has no schemas by GUID; it needs a newer registry"):
+        decoded(b"x", wanted(registry), NAMED)
+
+
 # -- what cannot be decoded ----------------------------------------------------------------------------------------
 
 
@@ -219,7 +269,7 @@ def test_a_batch_keeps_what_belongs_together(registry: Registry) -> None:
     values = [b'{"plain": 1}', framed(3, b'{"a": 1}'), framed(4, b"lost"), framed(3, b'{"long": "' + b"x" * 50 + b'"}'), b'{"z": 2}']
     headers = [{"n": str(n)} for n in range(5)]
     batch = RawBatch("s", b"s" * 16, b"s" * 16, 0, values, [10, 11, 12, 13, 14], times=[1, 2, 3, 4, 5], headers=headers)
-    kafka_reading._unframe(batch, wanted(registry, max_record_bytes=40))
+    kafka_reading._unframe(batch, wanted(registry, max_record_bytes=40), {})
     assert (batch.records, batch.positions, batch.times) == ([b'{"plain": 1}', b'{"a": 1}', b'{"z": 2}'], [10, 11, 14], [1, 2, 5])
     assert batch.headers == [{"n": "0"}, {"n": "1"}, {"n": "4"}]
     assert [(letter.position, letter.reason) for letter in batch.rejects] == [(12, "schema_registry"), (13, "record_too_large")]
@@ -269,13 +319,15 @@ def test_a_run_over_a_topic_of_framed_values(
     registry.add(8, '{"type": "object"}', kind="JSON")
     values = [framed(7, avro(PAIR, written(n))) for n in range(1, 41)] + [framed(8, json.dumps(pair(n)).encode()) for n in range(41, 61)]
     write(kafka, topic, [*values, json.dumps(pair(61)).encode(), framed(99, b"unknown")])
+    registry.guids = {GUID: 7}
+    write(kafka, topic, [avro(PAIR, written(62)), None], headers=[("__value_schema_id", NAMED)])
     source = f"kafka://{kafka.address}/{topic}"
     loaded = load(environ={}, flags={"source.from": [source], "kafka.registry": registry.address}, folder=tmp_path)
     counts = run(Job((), StoreSettings(address), source=kafka_settings(loaded, source)))
     store = connect(address)
-    assert (counts.calls, counts.dead_letters) == (61, 1)
+    assert (counts.calls, counts.dead_letters) == (62, 1)
     (row,) = store.rows(f"SELECT count(), sum(input_fresh) FROM {store.table('calls')} FINAL")
-    assert tuple(map(int, row)) == (61, sum(range(1, 62)))
+    assert tuple(map(int, row)) == (62, sum(range(1, 63)))
     holds(store)
     letters = store.rows(f"SELECT reason, error FROM {store.table('dead_letters')}")
     assert [(reason, "schema 99" in error) for reason, error in letters] == [("schema_registry", True)]
