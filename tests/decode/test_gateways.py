@@ -11,6 +11,7 @@ import pytest
 
 from schemas.call import LEAVES, Call, Message, Part
 from transforms.decode import Skipped, Undecodable, decode_record
+from transforms.identity import identify
 
 Json = dict[str, Any]
 
@@ -243,6 +244,21 @@ def test_an_inference_sums_model_inferences_up() -> None:
     assert outcome.reason == "roll_up"
 
 
+def test_labels_of_an_inference_that_a_query_put_beside_its_model_inference() -> None:
+    """A row of ModelInference joined with that of its ChatInference: the map as an object (ClickHouse) or as a string (Postgres)."""
+    of_inference = {"function_name": "draft_email", "variant_name": "haiku", "episode_id": "0196c682-7000-7000-8000-000000000001"}
+    tags = {"user_id": "123", "team": "search", "tensorzero::api_key_public_id": "abc"}
+    for written in (tags, orjson.dumps(tags).decode()):
+        call = read({**MODEL_ROW, **of_inference, "tags": written})
+        assert call.tags == {**tags, "function": "draft_email", "variant": "haiku"}
+        assert (call.end_user, call.team, call.api_key_alias, call.session_id) == ("123", "search", "abc", of_inference["episode_id"])
+        bare = read({**MODEL_ROW, "raw_request": None, "raw_response": None, **of_inference, "tags": written})
+        assert (bare.tags, bare.team, bare.session_id, leaves(bare)) == (call.tags, "search", call.session_id, {"input_fresh": 98, "output_visible": 3})
+    assert read(MODEL_ROW).tags is None
+    for odd in (None, "", "x", [], {"a": [1]}, "{"):
+        assert read({**MODEL_ROW, "tags": odd}).tags is None
+
+
 def test_what_tensorzeros_cache_answered_costs_nothing() -> None:
     assert read({**MODEL_ROW, "cached": True}).gateway_cache_hit
     assert not read(MODEL_ROW).gateway_cache_hit
@@ -296,6 +312,60 @@ def test_kongs_cache_and_its_failures() -> None:
     failed = {**KONG, "response": {"status": 429}, "ai": {"proxy": {"meta": {"provider_name": "openai", "request_model": "gpt-4o"}}}}
     call = read(failed)
     assert (call.status, call.http_status, call.usage_source, call.model) == ("error", 429, "none", "gpt-4o")
+
+
+def target(provider: str, model: str, host: str) -> Json:
+    return {"provider": provider, "model": model, "host": host, "port": 443, "route_type": "llm/v1/chat"}
+
+
+FAILOVER: Json = {
+    **{key: value for key, value in KONG.items() if key != "ai"},
+    "tries": [{"ip": "10.0.0.1", "state": "failed", "code": 429}, {"ip": "10.0.0.1", "state": "failed", "code": 503}, {"ip": "10.0.0.2"}],
+    "ai": {
+        "proxy": {
+            "tried_targets": [target("openai", "gpt-4o", "api.openai.com"), target("openai", "gpt-4o", "api.openai.com"), target("azure", "gpt-4o", "acme.openai.azure.com")],
+            "meta": {"provider_name": "azure", "request_model": "gpt-4o", "response_model": "gpt-4o-2024-08-06", "request_mode": "oneshot"},
+            "usage": {"prompt_tokens": 100, "completion_tokens": 30, "total_tokens": 130, "cost": 0.002},
+        }
+    },
+}
+
+
+def test_each_target_that_kong_tried_is_an_attempt_of_its_own() -> None:
+    calls = [outcome for outcome in decode_record(orjson.dumps(FAILOVER)) if isinstance(outcome, Call)]
+    assert [(call.attempt, call.provider, call.endpoint_host) for call in calls] == [
+        (1, "openai", "api.openai.com"), (2, "openai", "api.openai.com"), (3, "azure", "acme.openai.azure.com"),
+    ]  # fmt: skip
+    assert [(call.status, call.http_status, call.error_type) for call in calls] == [("error", 429, "failover"), ("error", 503, "failover"), ("ok", 200, "")]
+    assert [leaves(call) for call in calls] == [{}, {}, {"input_fresh": 100, "output_visible": 30}]
+    assert [call.reported_cost for call in calls] == [None, None, 2_000_000_000]
+    keys = set()
+    for call in calls:
+        identify(call, b"o" * 16, 7, 0, 1_772_442_900_000_000)
+        keys.add(call.call_key)
+    assert len(keys) == 3  # two failures at one target are not one
+    assert {call.request_id for call in calls} == {"k-1"}
+
+
+def test_without_as_many_tries_as_targets_how_an_attempt_failed_is_not_known() -> None:
+    calls = [outcome for outcome in decode_record(orjson.dumps({**FAILOVER, "tries": [{"code": 500}]})) if isinstance(outcome, Call)]
+    assert [call.http_status for call in calls] == [0, 0, 200]
+
+
+def test_the_embedding_of_kongs_semantic_cache_is_a_call_whose_tokens_nobody_tells() -> None:
+    record = copy.deepcopy(KONG)
+    record["ai"] = {"proxy": {**KONG["ai"]["proxy"], "cache": {"cache_status": "Hit", "embeddings_provider": "openai", "embeddings_model": "text-embedding-3-small", "embeddings_latency": 424}}}
+    hit, embedding = decode_record(orjson.dumps(record))
+    assert isinstance(hit, Call)
+    assert isinstance(embedding, Call)
+    assert hit.gateway_cache_hit
+    assert (embedding.operation, embedding.provider, embedding.model, embedding.duration_ms) == ("embedding", "openai", "text-embedding-3-small", 424.0)
+    assert (embedding.usage_source, leaves(embedding), embedding.gateway_cache_hit) == ("none", {}, False)
+
+
+@pytest.mark.parametrize(("said", "status"), [("502, 200", 200), ("429", 429), (None, 0), ("", 0), ("x", 0), (True, 0)])
+def test_the_status_of_kongs_upstream(said: object, status: int) -> None:
+    assert read({**KONG, "response": {}, "upstream_status": said, "ai": {"proxy": KONG["ai"]["proxy"]}}).http_status == status
 
 
 def test_what_kong_logs_of_other_requests_is_ignored() -> None:
@@ -436,7 +506,7 @@ LANGFUSE: Json = {
 ROW: Json = {"id": "o", "type": "GENERATION", "trace_id": "t", "usage_details": {"input": 1, "total": 1}, "cost_details": {"total": 1}, "latency": 1, "start_time": "2026-07-01 10:00:00", "metadata": {}, "input": {"messages": [{"role": "user"}]}, "output": "x", "model_parameters": "{}"}
 
 
-@pytest.mark.parametrize("record", [SPEND, TRACKED, MODEL_ROW, KONG, ENVOY, CLOUDFLARE, LANGFUSE, ROW], ids=lambda record: min(record))
+@pytest.mark.parametrize("record", [SPEND, TRACKED, MODEL_ROW, KONG, FAILOVER, ENVOY, CLOUDFLARE, LANGFUSE, ROW], ids=lambda record: min(record))
 def test_odd_values_anywhere_are_no_defects(record: Json) -> None:
     record = copy.deepcopy(record)
     for container, key in spots(record):

@@ -1,7 +1,8 @@
 """TensorZero's rows: one ModelInference for each attempt of a provider that succeeded, which is what is billed.
 
 The vendor's bodies stand in it as strings, streams as chunks one below the other; the columns hold input and output alone.
-ChatInference and JsonInference sum ModelInferences up, so they carry no money.
+ChatInference and JsonInference sum ModelInferences up, so they carry no money. Labels are theirs alone; as one of them may stand
+for several ModelInferences, they are read where whoever exports the rows has put them beside each.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from schemas.call import Call
 from schemas.part import Part
 from transforms.decode import usage as usages
 from transforms.decode.errors import Skipped, Undecodable
+from transforms.decode.exchange import parse_json
 from transforms.decode.formats import event, http_pair
-from transforms.decode.values import name
+from transforms.decode.values import mapping, name, string_tags
 
 DESCRIBES: Final = "TensorZero rows: ModelInference is a call; ChatInference and JsonInference sum calls up and are ignored"
 SIGNS: Final = ("model_provider_name", "variant_name")
 
+_KEY: Final = "tensorzero::api_key_public_id"
 _PROVIDERS: Final = {
     "aws_bedrock": "bedrock",
     "google_ai_studio_gemini": "gemini",
@@ -40,6 +43,7 @@ def decode(record: dict[str, Any]) -> list[Call | Part]:
     if "model_provider_name" not in record:
         raise Skipped("roll_up")
     get = record.get
+    tags = _tags(record)
     provider = name(get("model_provider_name")).lower()
     around = {
         "provider": _PROVIDERS.get(provider, provider),
@@ -50,6 +54,9 @@ def decode(record: dict[str, Any]) -> list[Call | Part]:
         "request_id": name(get("inference_id")),
         "span_id": name(get("id")),
         "trace_id": name(get("inference_id")),
+        "session_id": name(get("episode_id")),
+        "api_key_alias": tags.get(_KEY, ""),
+        "tags": tags,
     }
     outcomes: list[Call | Part]
     try:
@@ -71,3 +78,11 @@ def decode(record: dict[str, Any]) -> list[Call | Part]:
                 call.status = "ok"
                 call.flags = tuple(flag for flag in call.flags if flag != "no_answer")
     return outcomes
+
+
+def _tags(record: dict[str, Any]) -> dict[str, str]:
+    """The labels of its inference that stand beside a row: an object, or one as a string."""
+    tags: dict[str, str] = {}
+    string_tags(mapping(parse_json(record.get("tags"))), tags)
+    string_tags({"function": record.get("function_name"), "variant": record.get("variant_name")}, tags)
+    return tags
