@@ -784,3 +784,38 @@ def test_no_telemetry_stops_a_worker(data: st.DataObject) -> None:
     assert len(result.calls) + len(result.dead) + len(result.ignored) >= 1
     assert {dead.reason for dead in result.dead} <= DEAD_LETTER_REASONS.keys() - {"decoder_error"}
     assert {item.reason for item in result.ignored} <= IGNORED_REASONS.keys()
+
+
+# ---- texts that were uploaded
+
+REFS: Json = {
+    "gen_ai.input.messages_ref": "gs://prompts/1_inputs.jsonl",
+    "gen_ai.output.messages_ref": "gs://prompts/1_outputs.jsonl",
+    "gen_ai.system_instructions_ref": "gs://prompts/1_system.jsonl",
+}
+
+
+def test_texts_that_were_uploaded_are_elsewhere_not_missing() -> None:
+    call = one({**CHAT, **REFS})
+    assert (call.flags, call.status, call.content) == (("body_offloaded",), "ok", None)
+    no_usage = {key: value for key, value in CHAT.items() if "usage" not in key}
+    uploaded, missing = (one({**no_usage, **more}, spanId="") for more in (REFS, {}))
+    assert (uploaded.status, uploaded.flags) == ("ok", ("body_offloaded",))
+    assert (missing.status, missing.flags) == ("incomplete", ("no_answer",))
+    unanswered = one({**no_usage, "gen_ai.input.messages_ref": "gs://prompts/1_inputs.jsonl"}, spanId="")
+    assert (unanswered.status, unanswered.flags) == ("incomplete", ("body_offloaded", "no_answer"))
+    (logged,) = outcomes(logs({**no_usage, **REFS}, spanId=""))
+    assert (logged.status, logged.flags) == ("ok", ("body_offloaded",))
+
+
+def test_a_link_beside_texts_makes_them_a_part_and_an_empty_one_is_none() -> None:
+    said = '[{"role": "user", "parts": [{"type": "text", "content": "Hi"}]}]'
+    call = one({**CHAT, "gen_ai.input.messages": said, "gen_ai.output.messages_ref": "gs://prompts/1_outputs.jsonl"})
+    assert call.content is not None
+    assert (call.content.complete, call.flags) == (False, ("body_offloaded",))
+    assert one({**CHAT, "gen_ai.input.messages_ref": ""}).flags == ()
+
+
+def test_a_sample_of_uploaded_texts(shared: Path) -> None:
+    (call,) = outcomes((shared / "formats" / "samples" / "gcp_otel_genai_log_entry.json").read_bytes())
+    assert call.flags == ("body_offloaded",)

@@ -25,15 +25,15 @@ _INPUT: Final = "gen_ai.input.messages"
 _OUTPUT: Final = "gen_ai.output.messages"
 _SYSTEM: Final = "gen_ai.system_instructions"
 _TOOLS: Final = "gen_ai.tool.definitions"
-_ELSEWHERE: Final = frozenset(
-    {
-        "gen_ai.input.messages_ref",
-        "gen_ai.system_instructions_ref",
-        "gen_ai.tool.definitions_ref",
-        "gen_ai.request.previous_response.id",
-    }
-)
-"""What says that something of the prompt is where this record is not."""
+_OUTPUT_REF: Final = "gen_ai.output.messages_ref"
+_REFS: Final = frozenset({"gen_ai.input.messages_ref", _OUTPUT_REF, "gen_ai.system_instructions_ref", "gen_ai.tool.definitions_ref"})
+"""Where texts are that were uploaded instead of written down: of OpenTelemetry's hook for the completion of calls."""
+
+_ELSEWHERE: Final = _REFS | {"gen_ai.request.previous_response.id"}
+"""What says that something of the prompt or the answer is where this record is not."""
+
+OFFLOADED: Final = "body_offloaded"
+"""Flag of a call whose texts were put elsewhere."""
 
 _HIDDEN: Final = "__REDACTED__"
 
@@ -50,11 +50,18 @@ def read_content(call: Call, attributes: _Attributes) -> None:
         _declared(call, attributes, "llm.tools.")
     elif "ai.prompt.messages" in attributes or "ai.response.text" in attributes:
         _ai_sdk(call, attributes)
+    if any(attributes.get(ref) for ref in _REFS & attributes.keys()):
+        call.flag(OFFLOADED)
     content = call.content
     if content is None:
         return
     if not _ELSEWHERE.isdisjoint(attributes) or is_redacted(content.prompt) or is_redacted(content.output):
         content.complete = False
+
+
+def answered_elsewhere(attributes: _Attributes) -> bool:
+    """Whether there is an answer, which was uploaded."""
+    return bool(attributes.get(_OUTPUT_REF))
 
 
 def read_events(call: Call, events: list[tuple[str, dict[str, Any]]]) -> None:

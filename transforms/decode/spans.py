@@ -10,7 +10,7 @@ from schemas.call import Call
 from schemas.part import Part
 from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.otel import OTHER, ROLL_UP, TOOL, Given, beside, ended, failed, has_usage, read_call
-from transforms.decode.otel_content import DETAILS, read_events
+from transforms.decode.otel_content import DETAILS, answered_elsewhere, read_events
 
 SPAN: Final = "span"
 CONTENT: Final = "content"
@@ -108,7 +108,8 @@ def _model_call(span: Span, more: More | None) -> list[Outcome]:
     if span.failed and call.status == "ok":
         failed(call, _exception(span))
     ended(call, span.start, span.end)
-    return [told(call, SPAN) if more is None else whole(call)]
+    answered = answered_elsewhere(given.attributes)
+    return [told(call, SPAN, answered) if more is None else whole(call, answered)]
 
 
 def _exception(span: Span) -> str:
@@ -119,8 +120,10 @@ def _exception(span: Span) -> str:
     return ""
 
 
-def told(call: Call, role: str) -> Call | Part:
+def told(call: Call, role: str, answered: bool) -> Call | Part:
     """A call as a span or a log record of ``role`` tells it; a part, where the other may tell what it leaves out.
+
+    ``answered``: there is an answer, though not in here.
 
     Tokens make a call. Without them, the texts of a log record and the span of the same ids belong together: one has what the
     other has not, and either alone is a call for whose usage nobody vouches.
@@ -130,13 +133,13 @@ def told(call: Call, role: str) -> Call | Part:
         if lacks and call.trace_id and call.span_id:
             key = f"otel:{call.trace_id}:{call.span_id}"
             return Part(key, role, call, rank=1 if role == SPAN else 0)
-    return whole(call)
+    return whole(call, answered)
 
 
-def whole(call: Call) -> Call:
+def whole(call: Call, answered: bool) -> Call:
     """A call of which nothing else tells: without tokens and an answer it is incomplete."""
     content = call.content
-    if call.usage_source == "none" and call.status == "ok" and (content is None or not content.output):
+    if call.usage_source == "none" and call.status == "ok" and not answered and (content is None or not content.output):
         call.status = "incomplete"
         call.flag("no_answer")
     return call

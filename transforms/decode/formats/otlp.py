@@ -27,7 +27,7 @@ from transforms.decode.otel import (
     read_call,
     resource_of,
 )
-from transforms.decode.otel_content import DETAILS
+from transforms.decode.otel_content import DETAILS, answered_elsewhere
 from transforms.decode.spans import Outcome, Span
 from transforms.decode.values import mapping, name, plausible, sequence, text, timestamp
 
@@ -180,7 +180,7 @@ def read_log(event: str, given: Given, time: Any, trace_id: str, span_id: str) -
     read_call(call, given)
     ended(call, None, time)
     call.beside = beside(given)
-    return spans.told(call, spans.CONTENT)
+    return spans.told(call, spans.CONTENT, answered_elsewhere(given.attributes))
 
 
 def attributes_of(given: Any) -> dict[str, Any]:
