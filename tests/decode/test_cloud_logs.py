@@ -128,6 +128,39 @@ def test_bedrock_values_that_cannot_be(more: dict[str, Any]) -> None:
     assert (letter.reason, letter.format_guess) == ("bad_value", "bedrock_log")
 
 
+# what the recorded trace says, added up by hand: input, then output
+GUARDED = {
+    "guardrail.contentPolicyUnits": "2", "guardrail.sensitiveInformationPolicyFreeUnits": "1", "guardrail.sensitiveInformationPolicyUnits": "2",
+    "guardrail.topicPolicyUnits": "2", "guardrail.wordPolicyUnits": "2",
+}  # fmt: skip
+
+
+def test_units_of_a_guardrail_are_tags_of_the_call(shared: Path) -> None:
+    pair = json.loads((shared / "formats" / "samples" / "bedrock_guardrail_converse.json").read_bytes())
+    call = call_of(pair)
+    assert (call.tags, call.flags, call.status) == (GUARDED, ("guardrail_units",), "blocked")
+    body = pair["response"]["body"]
+    said = {"operation": "Converse", "modelId": "amazon.titan-text-express-v1", "requestMetadata": {"team": "a"}}
+    call = call_of(bedrock(**said, input={"inputTokenCount": 17}, output={"outputBodyJson": body, "outputTokenCount": 17}))
+    assert (call.tags, call.team) == (GUARDED | {"team": "a"}, "a")
+    stream = [{"messageStart": {"role": "assistant"}}, {"metadata": {"usage": body["usage"], "trace": body["trace"]}}]
+    assert call_of({**pair, "response": {"stream": stream}}).tags == GUARDED
+    alone = call_of(body)
+    assert (alone.provider, alone.tags) == ("bedrock", GUARDED)
+
+
+def test_units_of_a_guardrail_around_another_vendors_body() -> None:
+    usage = {"topicPolicyUnits": 3, "wordPolicyUnits": 0, "contentPolicyUnits": -1, "contentPolicyImageUnits": "x", "automatedReasoningPolicies": 7}
+    trace = {"guardrail": {"input": {"g": {"invocationMetrics": {"usage": usage}}}, "outputs": [{"g": {"invocationMetrics": {"usage": {"topicPolicyUnits": 1}}}}]}}
+    answer = {"id": "m", "type": "message", "role": "assistant", "content": [], "usage": {"input_tokens": 0, "output_tokens": 0}, "amazon-bedrock-trace": trace}
+    said = {"modelId": "anthropic.claude-3-haiku-20240307-v1:0", "input": {"inputBodyJson": {"anthropic_version": "b", "messages": []}, "inputTokenCount": 0}}
+    call = call_of(bedrock(**said, output={"outputBodyJson": {**answer, "amazon-bedrock-guardrailAction": "INTERVENED"}}))
+    assert (call.tags, call.flags, used(call)[0]) == ({"guardrail.topicPolicyUnits": "4"}, ("guardrail_units",), 0)
+    for odd in (None, [], "x", {"guardrail": [[[[[[[[usage]]]]]]]]}, {"guardrail": {"input": {"g": {"invocationMetrics": []}}}}):
+        call = call_of(bedrock(**said, output={"outputBodyJson": {**answer, "amazon-bedrock-trace": odd}}))
+        assert (call.tags, call.flags) == (None, ())
+
+
 # -- Vertex --------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from schemas.call import Call
 from schemas.part import Part
 from transforms.decode import times
-from transforms.decode.bodies import pick
+from transforms.decode.bodies import guardrails, pick
 from transforms.decode.bodies.bedrock import usage_of_headers
 from transforms.decode.context import read_context, request_tags
 from transforms.decode.errors import Skipped, Undecodable
@@ -137,6 +137,8 @@ def _read(call: Call, x: Exchange) -> list[Call | Part]:
         call.status, call.error_type = error
         call.usage_source = "none"
     _finish(call, x)
+    if call.provider == "bedrock":
+        guardrails.read_units(call, x)
     content = call.content
     if error is None and call.status == "ok" and call.usage_source == "none" and not _answered(call, x, body):
         call.status = "incomplete"
