@@ -10,6 +10,9 @@ from schemas.call import Call
 OBSERVED: Final = "observed"
 """Role of a record that tells of a whole call which others also tell of."""
 
+PIECES: Final = "pieces"
+"""The key under which pieces stand in one record that are put together although nobody tells how many there are."""
+
 
 @dataclass(slots=True)
 class Part:
@@ -21,7 +24,9 @@ class Part:
 
     A part that can be decoded by itself carries what it tells as ``call``. Where two parts tell of the same field, the one of
     the higher ``rank`` stands, of equal ones the later. A record that was cut somewhere in its bytes comes as pieces: ``data`` is
-    piece ``number`` (from 0) of ``of``. One behind the other, pieces are a record that is decoded like any other.
+    piece ``number`` (from 0) of ``of``. One behind the other, pieces are a record that is decoded like any other. Where nobody
+    tells how many there are, ``of`` is ``number`` + 1 of each: such pieces are JSON, and are put together as the array ``PIECES``
+    of a record as soon as none is missing between the first and the last; what they are is for its format to tell.
     """
 
     key: str

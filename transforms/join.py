@@ -18,7 +18,7 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 import orjson
 
 from schemas.call import LEAVES, TOOL_USES, Call
-from schemas.part import Place, Standing, StoredPart
+from schemas.part import PIECES, Place, Standing, StoredPart
 from transforms.count.counting import stand_in
 
 PARTIAL: Final = "partial"
@@ -204,9 +204,24 @@ def pieces(parts: Iterable[StoredPart]) -> list[StoredPart]:
     return [part for _, part in sorted({part.number: part for part in in_order(parts) if part.of}.items())]
 
 
+def open_ended(some: Sequence[StoredPart]) -> bool:
+    """Whether nobody tells how many pieces there are."""
+    return all(part.of == part.number + 1 for part in some)
+
+
 def complete(some: Sequence[StoredPart]) -> bool:
-    """Whether these are all pieces of their record."""
-    return bool(some) and [part.number for part in some] == list(range(max(part.of for part in some)))
+    """Whether these are all pieces of their record; where nobody tells how many there are, whether none is missing between."""
+    if not some:
+        return False
+    first = some[0].number if open_ended(some) else 0
+    return [part.number for part in some] == list(range(first, max(part.of for part in some)))
+
+
+def put_together(some: Sequence[StoredPart], data: Sequence[bytes]) -> bytes:
+    """The record that these pieces are, of which ``data`` is the bytes."""
+    if open_ended(some):
+        return b'{"%s":[%s]}' % (PIECES.encode(), b",".join(data))
+    return b"".join(data)
 
 
 def names_of(some: Sequence[StoredPart]) -> str:

@@ -24,7 +24,7 @@ from transforms.count import Counter, CountSettings
 from transforms.count.tokenizers import tokenizer
 from transforms.decode import DecodeSettings, decode_batch
 from transforms.identity import identify, pseudonym
-from transforms.join import complete, in_order, merge, names_of, pieces, whole
+from transforms.join import complete, in_order, merge, names_of, pieces, put_together, whole
 from transforms.own import Claims, headers_of, own
 from transforms.people import NOBODY, People, anonymise, leave_out
 from transforms.price import Book, load_book, price_batch
@@ -182,7 +182,7 @@ class CallWork:
             reason, error = "record_too_large", f"pieces of {size} bytes together, more than join.max_bytes allows"
         else:
             try:
-                data = b"".join(self._seal.open(piece, first.key) for piece in read(first.key))
+                data = put_together(found, [self._seal.open(piece, first.key) for piece in read(first.key)])
             except SealError:
                 reason, error = "incomplete_record", "its pieces were sealed with another count.hash_key"
         if reason:

@@ -145,7 +145,7 @@ class _LongLine:
         return int.from_bytes(self._hash.digest()[:8], "big") >> 1
 
     def letter(self, position: int, limit: int) -> DeadLetter:
-        error = f"{self.size} bytes, the limit is {limit}"
+        error = f"{self.size} bytes, the limit is {limit} (source.max_record_bytes)"
         return DeadLetter(position, 0, "record_too_large", error, "", self.size, self.hash())
 
 

@@ -84,7 +84,8 @@ def _schema_of(value: bytes) -> tuple[_Id, int]:
         return int.from_bytes(value[1:_HEAD], "big"), _HEAD
     if value[:1] == b"\1" and len(value) >= _HEAD_OF_GUID:
         return str(uuid.UUID(bytes=value[1:_HEAD_OF_GUID])), _HEAD_OF_GUID
-    raise Unreadable(f"the header {HEADER} names no schema: 0 and an id of 4 bytes, or 1 and a GUID of 16, not {value[:20].hex(' ')}")
+    said = value[:20].hex(" ")
+    raise Unreadable(f"the header {HEADER} names no schema: 0 and an id of 4 bytes, or 1 and a GUID of 16, not {said}")
 
 
 def _is_json(value: bytes) -> bool:
@@ -183,7 +184,8 @@ class _Registry:
             return Unreadable(f"schema {schema}: {where} does not know it, or one that it refers to")
         if status == 404 and isinstance(schema, str):  # registries of before there were GUIDs
             self._unknown[schema] = time.monotonic()
-            return Unreadable(f"schema {schema}: {where} has no schemas by GUID; it needs a newer registry, or its address is wrong")
+            older = "it needs a newer registry, or its address is wrong"
+            return Unreadable(f"schema {schema}: {where} has no schemas by GUID; {older}")
         if status == 404:
             return SourceError(f"{where}: answers 404; is it the address of a registry?")
         if status < 500 and status not in (408, 429):

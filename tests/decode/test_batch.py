@@ -181,3 +181,43 @@ def test_a_defect_costs_a_dead_letter(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_documentation_lists_every_format() -> None:
     page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
     assert format_table() in page
+
+
+LINE = orjson.dumps(GOOD)
+
+
+@pytest.mark.parametrize("data", [b"\xef\xbb\xbf" + LINE + b"\r", LINE + b"\0\0", b"\0" * 99 + LINE, b"\xef\xbb\xbf" + LINE + b" \r\n\0"])
+def test_a_byte_order_mark_and_padding_cost_no_call(data: bytes) -> None:
+    """What Windows writes at the start of a file, and what is left of a file that was cut while it was written."""
+    (wanted,), (found,) = decode_record(LINE), decode_record(data)
+    assert found.__dict__ == wanted.__dict__
+
+
+def test_a_cut_line_after_a_byte_order_mark_is_read_as_any_other() -> None:
+    cut = LINE[: LINE.index(b'"total_tokens": 12}'.replace(b" ", b"")) + len(b'"total_tokens":12}')]
+    (wanted,), (found,) = decode_record(cut), decode_record(b"\xef\xbb\xbf" + cut)
+    assert found.__dict__ == wanted.__dict__
+    assert "record_cut" in found.__dict__["flags"]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (json.dumps(GOOD).encode("utf-16"), "it looks like UTF-16; JSON is UTF-8"),
+        (json.dumps(GOOD).encode("utf-16-be"), "it looks like UTF-16"),
+        (b"\0" + json.dumps(GOOD).encode("utf-16-le")[:-1], "it looks like UTF-16"),  # a line that is not the first
+        ('{"a": "Größe"}'.encode("latin-1"), "not UTF-8: byte 0xf6 at 9"),
+        (b'{"a": NaN}', "NaN at 6 is no number in JSON; null is what is not known"),
+        (b'{"a": [1, -Infinity]}', "Infinity"),
+        (b"hello", "line 1 column 1"),
+    ],
+)
+def test_what_is_no_json_says_why(data: bytes, said: str) -> None:
+    (letter,) = decode_record(data)
+    assert (letter.reason, said in letter.error) == ("not_json", True), letter.error  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("data", [b"\0" * 512, b"\xef\xbb\xbf", b"\0 \r"])
+def test_padding_alone_is_a_blank_line(data: bytes) -> None:
+    (ignored,) = decode_record(data)
+    assert ignored.reason == "blank"  # type: ignore[union-attr]

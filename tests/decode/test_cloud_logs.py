@@ -288,16 +288,23 @@ def parts(data: bytes) -> list[Part]:
 
 def test_llm_log_carries_its_usage_in_one_of_its_records(shared: Path) -> None:
     usage, first, second = parts((shared / "formats" / "samples" / "azure_apim_gateway_llm_logs_eventhub.jsonl").read_bytes())
-    assert {part.key for part in (usage, first, second)} == {"apim:99789635"}
-    assert [part.role for part in (usage, first, second)] == ["usage", "messages-1", "messages-2"]
-    assert {part.needs for part in (usage, first, second)} == {("usage",)}
+    assert [part.key for part in (usage, first, second)] == ["apim:99789635", "apim:99789635:messages", "apim:99789635:messages"]
+    assert [(part.role, part.number, part.of) for part in (first, second)] == [("1", 1, 2), ("2", 2, 3)]  # nobody tells how many
+    assert (usage.role, usage.needs) == ("usage", ("usage",))
     call = usage.call
     assert call is not None
     assert (used(call), call.vendor_total, call.usage_source) == ((14, None, None, 8, None), 22, "gateway")
     assert (call.provider, call.deployment, call.model, call.stream) == ("azure", "gpt-chat-pilot", "gpt-4o-mini", True)
     assert (call.provider_call_id, call.request_id, call.event_time) == ("chatcmpl-1", "99789635", 1_782_973_891_446_590)
     assert (call.content, call.status, call.format) == (None, "ok", "azure_gateway")
-    assert (first.call, second.call, first.data) == (None, None, b"")
+    (whole,) = parts(dump({"pieces": [json.loads(piece.data) for piece in (first, second)]}))
+    assert (whole.key, whole.needs, whole.rank) == ("apim:99789635", ("usage",), 0)
+    assert whole.call is not None
+    assert whole.call.content is not None
+    assert [(m.role, m.parts[0].text) for m in whole.call.content.prompt] == [("user", "capital of tamilnadu?")]
+    assert not whole.call.content.output
+    (half,) = parts(dump({"pieces": [json.loads(first.data)]}))
+    assert (half.key, half.call, half.rank) == ("apim:99789635", None, -1)  # until the rest is there it tells nothing
 
 
 def test_llm_log_that_holds_its_messages_whole() -> None:
@@ -315,3 +322,34 @@ def test_llm_log_that_holds_its_messages_whole() -> None:
     (letter,) = decode_record(dump({"category": "GatewayLlmLogs", "properties": {"sequenceNumber": 1}}))
     assert isinstance(letter, Undecodable)
     assert letter.reason == "bad_value"
+
+
+def test_llm_log_whose_messages_come_whole_in_records_of_their_own() -> None:
+    """As Azure writes what is shorter than 32 KiB: 1 is the prompt, 2 the answer. They are not kept as pieces."""
+    around = {"category": "GatewayLlmLogs", "correlationId": "k"}
+    asked = '[{"role": "system", "content": "Be brief"}, {"role": "user", "content": "Hi"}]'
+    (prompt,) = parts(dump({**around, "properties": {"sequenceNumber": 1, "requestMessages": asked}}))
+    (answer,) = parts(dump({**around, "properties": {"sequenceNumber": 2, "responseMessages": '[{"role": "assistant", "content": "Yo"}]'}}))
+    for part in (prompt, answer):
+        assert (part.key, part.needs, part.data, part.rank) == ("apim:k", ("usage",), b"", 0)
+        assert part.call is not None
+        assert part.call.content is not None
+        assert (part.call.model, part.call.usage_source, part.call.status) == ("", "none", "ok")
+    assert prompt.call is not None
+    assert prompt.call.content is not None
+    assert [m.role for m in prompt.call.content.prompt] == ["system", "user"]
+    assert answer.call is not None
+    assert answer.call.content is not None
+    assert [m.parts[0].text for m in answer.call.content.output] == ["Yo"]
+
+
+def test_llm_log_of_which_the_answer_is_whole_and_the_prompt_lacks_its_end() -> None:
+    around = {"apimMessages": "k"}
+    pieces = [{**around, "requestMessages": '[{"role": "us'}, {**around, "responseMessages": '[{"content": "a '}, {**around, "responseMessages": 'b"}]'}]
+    (part,) = parts(dump({"pieces": pieces}))
+    assert part.call is not None
+    assert part.call.content is not None
+    assert (part.rank, part.call.content.prompt, part.call.content.output[0].parts[0].text) == (-1, [], "a b")
+    for odd in ([], [None], [{}], "x", [{"apimMessages": None}], [{"apimMessages": "k"}]):
+        for outcome in decode_record(dump({"pieces": odd})):
+            assert not isinstance(outcome, Undecodable) or outcome.reason in ("unknown_format", "bad_value")

@@ -25,8 +25,8 @@ _INPUT: Final = "gen_ai.input.messages"
 _OUTPUT: Final = "gen_ai.output.messages"
 _SYSTEM: Final = "gen_ai.system_instructions"
 _TOOLS: Final = "gen_ai.tool.definitions"
-_OUTPUT_REF: Final = "gen_ai.output.messages_ref"
-_REFS: Final = frozenset({"gen_ai.input.messages_ref", _OUTPUT_REF, "gen_ai.system_instructions_ref", "gen_ai.tool.definitions_ref"})
+_OUTPUT_REF: Final = f"{_OUTPUT}_ref"
+_REFS: Final = frozenset((f"{_INPUT}_ref", _OUTPUT_REF, f"{_SYSTEM}_ref", f"{_TOOLS}_ref"))
 """Where texts are that were uploaded instead of written down: of OpenTelemetry's hook for the completion of calls."""
 
 _ELSEWHERE: Final = _REFS | {"gen_ai.request.previous_response.id"}

@@ -74,7 +74,7 @@ def _decode_cut(data: bytes, reading: _Reading, around: Around | None) -> Call |
         if error.end != len(data) or error.reason != "unexpected end of data":
             return None  # more is wrong with it than its end
         text = data[: error.start].decode()
-    rest = salvage(text.lstrip(), only_cut=True)
+    rest = salvage(text.lstrip("\ufeff\0 \t\r\n").rstrip("\0"), only_cut=True)
     form = reading.formats.format_of(rest) if rest.__class__ is dict else None
     if form is None or form.name not in _SALVAGED:
         return None

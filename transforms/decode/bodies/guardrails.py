@@ -1,4 +1,4 @@
-"""Units of Bedrock's guardrails, where a body has their trace: they are billed beside the tokens, also of a call that was blocked.
+"""Units of Bedrock's guardrails, where a body has their trace: billed beside the tokens, also of a call that was blocked.
 
 Converse has it as ``trace.guardrail``, InvokeModel as ``amazon-bedrock-trace.guardrail``
 (https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_GuardrailUsage.html). Assessments of the input and of each

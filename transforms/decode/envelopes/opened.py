@@ -7,8 +7,10 @@ import binascii
 import gzip
 import hashlib
 import io
+import re
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -30,6 +32,10 @@ MAX_PACKED: Final = 4
 
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_UTF8_MARK: Final = b"\xef\xbb\xbf"
+_UTF16: Final = (b"\xff\xfe", b"\xfe\xff", b"{\0", b"[\0", b"\0{", b"\0[")
+_PADDING: Final = b"\0 \t\r\n"
+_NO_NUMBER: Final = re.compile(r"NaN|-?Infinity")
 _BASE64: Final = (b"ey", b"ew", b"W", b"H4sI", b"KLUv")
 """How base64 begins of an object, an array, gzip and zstd."""
 
@@ -106,7 +112,7 @@ Held = Opened | Part | Undecodable | Skipped
 
 def parsed(data: bytes, budget: Budget) -> Any:
     """JSON, or a message of OTLP as what its JSON parses to; also in base64 and compressed with gzip or zstd, at most
-    ``MAX_PACKED`` layers deep.
+    ``MAX_PACKED`` layers deep. A byte order mark is left out, and so are zero bytes around it, as rotated files are padded with.
 
     Raises:
         Undecodable: it is none; or it is too large when it is decompressed.
@@ -127,9 +133,25 @@ def parsed(data: bytes, budget: Budget) -> Any:
     except orjson.JSONDecodeError as error:
         if data[:1] == otlp_wire.FIRST_BYTE and (found := otlp_wire.read_message(data)) is not None:
             return found
-        if not data.strip():
+        bare = data.removeprefix(_UTF8_MARK).strip(_PADDING)
+        if not bare:
             raise Skipped("blank") from None
-        raise Undecodable("not_json", str(error)) from None
+        if bare[:1] in (b"{", b"[") and bare != data.strip():
+            with suppress(orjson.JSONDecodeError):
+                return orjson.loads(bare)
+        raise Undecodable("not_json", _why(data, error)) from None
+
+
+def _why(data: bytes, error: orjson.JSONDecodeError) -> str:
+    """Why these bytes are no JSON, for a person who may mend what writes them."""
+    if data.startswith(_UTF16):
+        return "it looks like UTF-16; JSON is UTF-8 (iconv -f UTF-16 -t UTF-8)"
+    try:
+        data.decode()
+    except UnicodeDecodeError as wrong:
+        return f"not UTF-8: byte 0x{data[wrong.start]:02x} at {wrong.start:,}"
+    found = _NO_NUMBER.match(error.doc, error.pos)
+    return f"{found[0]} at {error.pos:,} is no number in JSON; null is what is not known" if found else str(error)
 
 
 def packed_text(text: str, budget: Budget) -> Any:

@@ -2,7 +2,7 @@
 
 API Management writes ``GatewayLogs``, one record for each request, with bodies of up to 8 KiB as strings
 (https://learn.microsoft.com/azure/azure-monitor/reference/tables/apimanagementgatewaylogs), and ``GatewayLlmLogs``, whose records
-tell of one call together: the first its usage, further ones its messages, cut at 32 KiB
+tell of one call together: one its usage, further ones its messages, cut at 32 KiB and numbered
 (https://learn.microsoft.com/azure/azure-monitor/reference/tables/apimanagementgatewayllmlog). Policies that log to an event hub
 (``log-to-eventhub``) write bodies under names of their own; ``requestBody`` and ``responseBody`` are read. The diagnostics of
 Azure OpenAI tell neither tokens nor texts.
@@ -14,20 +14,25 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from schemas.call import Call
-from schemas.part import Part
+from schemas.part import PIECES, Part
+from transforms.decode.bodies import openai_chat
+from transforms.decode.content import content_of
 from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.exchange import parse_json, read_answer
 from transforms.decode.formats import http_pair
-from transforms.decode.values import name, text
+from transforms.decode.values import count, dumps, mapping, name, sequence, text
 from transforms.decode.web import address
 
 DESCRIBES: Final = "Azure API Management: gateway logs, LLM logs, log-to-eventhub; diagnostics of Azure OpenAI are ignored"
-SIGNS: Final = ("category", "Category", "responseBody", "backendResponseBody")
+SIGNS: Final = ("category", "Category", "responseBody", "backendResponseBody", PIECES)
 
 _LLM: Final = frozenset({"GatewayLlmLogs", "ApiManagementGatewayLlmLog"})
 _GATEWAY: Final = frozenset({"GatewayLogs", "ApiManagementGatewayLogs"})
 _WITHOUT_TOKENS: Final = frozenset({"RequestResponse", "Audit", "Trace", "DeveloperPortalAuditLogs", "WebSocketConnectionLogs"})
 _BODIES: Final = frozenset({"requestBody", "responseBody", "backendRequestBody", "backendResponseBody"})
+_CUT: Final = "apimMessages"
+"""In a piece of messages, the id of their call."""
+
 _TAGS: Final = {
     "api": "apiId",
     "operation": "operationId",
@@ -36,7 +41,12 @@ _TAGS: Final = {
 }
 
 
+_SIDES: Final = ("requestMessages", "responseMessages")
+
+
 def detect(record: dict[str, Any]) -> bool:
+    if PIECES in record:
+        return _CUT in mapping((sequence(record[PIECES]) or [None])[0])
     kind = record.get("category", record.get("Category"))
     if kind.__class__ is str and (kind in _LLM or kind in _GATEWAY):
         return True
@@ -51,6 +61,8 @@ def decode(record: dict[str, Any]) -> Iterable[Call | Part]:
     Raises:
         Skipped: it tells of no call, or neither of its tokens nor its texts.
     """
+    if PIECES in record:
+        return [_put_together(list(map(mapping, sequence(record[PIECES]))))]
     kind = text(record.get("category", record.get("Category")))
     if kind in _WITHOUT_TOKENS:
         raise Skipped("no_tokens")
@@ -67,17 +79,19 @@ def decode(record: dict[str, Any]) -> Iterable[Call | Part]:
 
 
 def _llm_part(said: dict[str, Any]) -> Part:
-    """One of the records of a call: that with its usage makes it whole, the others hold its messages.
+    """One of the records of a call: that with its usage makes it whole, the others hold its messages, or a piece of them.
 
-    How many there are none of them tells, so what they hold is not waited for: messages count only where the record with the
-    usage holds them whole.
+    Messages alone are counted as those of a model that is not known: only the record with the usage names it.
     """
     key = name(said.get("correlationId")) or name(said.get("requestId"))
     if not key:
         raise Undecodable("bad_value", "neither correlationId nor requestId is there", "azure_gateway")
     number = said.get("sequenceNumber", 0)
     if not any(said.get(field) is not None for field in ("promptTokens", "completionTokens", "totalTokens")):
-        return Part(f"apim:{key}", f"messages-{name(number)}", needs=("usage",))
+        given = [said.get(side) for side in _SIDES]
+        if any(each.__class__ is str and each and parse_json(each).__class__ is not list for each in given):
+            return _piece(key, number, given)
+        return Part(f"apim:{key}", f"messages-{name(number)}", _messages(*map(parse_json, given)), needs=("usage",))
     model, deployment = name(said.get("modelName")), name(said.get("deploymentName"))
     asked = parse_json(said.get("requestMessages"))
     answered = parse_json(said.get("responseMessages"))
@@ -106,6 +120,33 @@ def _llm_part(said: dict[str, Any]) -> Part:
         elif answered.__class__ is not list:
             call.content.complete = False
     return Part(f"apim:{key}", "usage", call, needs=("usage",), rank=1)
+
+
+def _piece(key: str, number: Any, given: list[Any]) -> Part:
+    """A piece of messages that were cut. How many there are nobody tells; but the text of a whole list has one end."""
+    place = count(number, "sequenceNumber") or 0
+    data = dumps({_CUT: key, **{side: each for side, each in zip(_SIDES, given, strict=True) if each.__class__ is str}})
+    return Part(f"apim:{key}:messages", str(place), data=data, number=place, of=place + 1)
+
+
+def _put_together(pieces: list[dict[str, Any]]) -> Part:
+    """The messages of a call, from all pieces of them that are there: the prompt, the answer, as far as either is whole."""
+    asked, answered = (parse_json("".join(text(piece.get(side)) for piece in pieces), 1) for side in _SIDES)
+    call = _messages(asked, answered)
+    cut = any(side.__class__ is str and side for side in (asked, answered))
+    return Part(f"apim:{name(pieces[0].get(_CUT))}", "messages", call, needs=("usage",), rank=-1 if cut else 0)
+
+
+def _messages(asked: Any, answered: Any) -> Call | None:
+    """What a list of messages tells of its call: nothing but texts. None where neither is a list."""
+    if asked.__class__ is not list and answered.__class__ is not list:
+        return None
+    call = Call()
+    call.api, call.operation = openai_chat.API, "chat"
+    content = content_of(call)
+    content.prompt += [openai_chat.read_message(each, content) for each in map(mapping, sequence(asked))]
+    content.output += [openai_chat.read_message({"role": "assistant", **mapping(each)}, content) for each in sequence(answered)]
+    return call
 
 
 # -- gateway logs --------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from transforms.decode.scrub import scrub
 from transforms.decode.values import count, mapping, milliseconds, name, pico_dollars, sequence, string_tags, text
 from transforms.decode.web import address, provider_of_body
 
-DESCRIBES: Final = "Kong AI Gateway, of its http, file and Kafka logs; one call for each time that a model was asked, texts are not read"
+DESCRIBES: Final = "Kong AI Gateway, of its http, file and Kafka logs; a call for each time a model was asked, texts are not read"
 SIGNS: Final = ("latencies",)
 
 _MOST_TARGETS: Final = 64
@@ -126,7 +126,7 @@ def _targets(said: _Json) -> list[_Json]:
 
 
 def _failed(record: _Json, said: _Json) -> list[Call]:
-    """The targets before the last: the next one is tried only where one fails. The balancer's tries tell how, if they are as many."""
+    """The targets before the last: the next is tried only where one fails. The balancer's tries tell how, if they are as many."""
     targets = _targets(said)
     tries = sequence(record.get("tries"))
     calls = []
