@@ -52,9 +52,32 @@ BEFORE_A_VENDOR: Final = {
     "id": "01J", "created_at": "2026-03-02T09:15:00Z", "provider": "openai", "model": "gpt-4o", "tokens_in": 9, "tokens_out": 1,
     "cost": 0.001, "cached": False, "duration": 812, "status_code": 200, "success": True, "metadata": '{"team": "a"}', "step": 0,
 }  # fmt: skip
+TRIED: Final = {
+    "started_at": 1772442900250, "latencies": {"request": 976}, "request": {"id": "k"}, "response": {"status": 200}, "workspace_name": "w",
+    "tries": [{"code": 503}, {}], "consumer": {"username": "a"}, "ai": {"proxy": {
+        "tried_targets": [{"provider": "openai", "model": "gpt-4o", "host": "api.openai.com"}, {"provider": "azure", "host": "a.openai.azure.com"}],
+        "cache": {"cache_status": "Miss", "embeddings_provider": "openai", "embeddings_model": "text-embedding-3-small"},
+        "meta": {"provider_name": "azure", "request_model": "gpt-4o", "request_mode": "stream"},
+        "usage": {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10, "cost": 0.001, "time_to_first_token": 3}}},
+}  # fmt: skip
+INFERENCE: Final = {
+    "id": "0196c682", "inference_id": "0196c683", "model_name": "openai::gpt-4o", "model_provider_name": "openai", "input_tokens": 9,
+    "output_tokens": 1, "raw_request": "", "raw_response": "", "episode_id": "e", "function_name": "f", "variant_name": "v",
+    "tags": '{"team": "a", "tensorzero::api_key_public_id": "k"}', "timestamp": "2026-03-02 09:15:00",
+}  # fmt: skip
+GUARDED: Final = {
+    "output": {"message": {"role": "assistant", "content": [{"text": "Hi"}]}}, "stopReason": "end_turn",
+    "usage": {"inputTokens": 9, "outputTokens": 1, "totalTokens": 10},
+    "trace": {"guardrail": {"inputAssessment": {"g": {"invocationMetrics": {"usage": {"topicPolicyUnits": 1, "wordPolicyUnits": 0}}}}}},
+}  # fmt: skip
+LLM_LOG: Final = {
+    "category": "GatewayLlmLogs", "correlationId": "k", "time": "2026-03-02T09:15:00Z",
+    "properties": {"sequenceNumber": 1, "requestMessages": '[{"role": "user", "content": "Hi"}]', "responseMessages": "[]"},
+}  # fmt: skip
+PUT_TOGETHER: Final = {"pieces": [{"apimMessages": "k", "requestMessages": '[{"role": "us'}, {"apimMessages": "k", "requestMessages": 'er", "content": "Hi"}]'}]}
 TOKENS: Final = {"model": "gpt-4o", "type": "input", "tokens": "9"}
 
-BY_HAND: Final = (GOOD, STREAM, FULL, ANSWER, BATCHED, BEFORE_A_VENDOR, TOKENS, RUN, payload())
+BY_HAND: Final = (GOOD, STREAM, FULL, ANSWER, BATCHED, BEFORE_A_VENDOR, TOKENS, RUN, payload(), TRIED, INFERENCE, GUARDED, LLM_LOG, PUT_TOGETHER)
 
 
 def sample_records(path: Path) -> list[bytes]:
