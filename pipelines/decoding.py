@@ -138,11 +138,14 @@ def print_explained(looked: Iterable[Looked], fmt: str, file: IO[str] | None = N
     elif fmt == Format.CSV:
         file.write(as_csv(_as_rows(looked)))
     else:
-        for number, one in enumerate(looked):
-            if number:
+        number = 0
+        for number, one in enumerate(looked, 1):
+            if number > 1:
                 file.write("\n")
             for table in _tables(one):
                 show(table, fmt, file)
+        if not number:
+            file.write("no records: there is nothing in these files\n")
     file.flush()
 
 

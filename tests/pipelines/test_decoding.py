@@ -90,3 +90,9 @@ def test_an_explanation_for_scripts(place: Path) -> None:
 def test_what_it_cannot_do_is_one_line(place: Path, words: tuple[str, ...], code: int, line: str) -> None:
     ran = finops("decode", *words, cwd=place)
     assert (ran.returncode, ran.stderr) == (code, line + "\n")
+
+
+def test_a_file_without_records_is_said_to_have_none(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_bytes(b"")
+    ran = finops("decode", "--explain", "empty.jsonl", cwd=tmp_path)
+    assert (ran.returncode, ran.stdout) == (0, "no records: there is nothing in these files\n")

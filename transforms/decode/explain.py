@@ -157,11 +157,12 @@ def view_of(outcome: Outcome) -> View:
     if isinstance(outcome, Skipped):
         return {"outcome": "ignored", "reason": outcome.reason}
     if isinstance(outcome, Undecodable):
-        return {"outcome": "dead letter", "reason": outcome.reason, "error": outcome.error, "format": outcome.format_guess}
+        guess = {"format": outcome.format_guess} if outcome.format_guess else {}
+        return {"outcome": "dead letter", "reason": outcome.reason, "error": outcome.error} | guess
     if isinstance(outcome, Part):
         part: View = {"outcome": "part", "key": outcome.key, "role": outcome.role, "format": outcome.format}
         if outcome.data:
-            part["data"] = outcome.data
+            part |= {"data": outcome.data, "piece": outcome.number}
         return part | ({} if outcome.call is None else _call(outcome.call))
     return {"outcome": "call"} | _call(outcome)
 
