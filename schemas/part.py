@@ -13,6 +13,9 @@ OBSERVED: Final = "observed"
 PIECES: Final = "pieces"
 """The key under which pieces stand in one record that are put together although nobody tells how many there are."""
 
+OPEN_ENDED: Final = 100_000
+"""``Part.of`` of pieces of which nobody tells how many there are; no record is cut into as many."""
+
 
 @dataclass(slots=True)
 class Part:
@@ -25,7 +28,7 @@ class Part:
     A part that can be decoded by itself carries what it tells as ``call``. Where two parts tell of the same field, the one of
     the higher ``rank`` stands, of equal ones the later. A record that was cut somewhere in its bytes comes as pieces: ``data`` is
     piece ``number`` (from 0) of ``of``. One behind the other, pieces are a record that is decoded like any other. Where nobody
-    tells how many there are, ``of`` is ``number`` + 1 of each: such pieces are JSON, and are put together as the array ``PIECES``
+    tells how many there are, ``of`` is ``OPEN_ENDED``: such pieces are JSON, and are put together as the array ``PIECES``
     of a record as soon as none is missing between the first and the last; what they are is for its format to tell.
     """
 

@@ -18,7 +18,7 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 import orjson
 
 from schemas.call import LEAVES, TOOL_USES, Call
-from schemas.part import PIECES, Place, Standing, StoredPart
+from schemas.part import OPEN_ENDED, PIECES, Place, Standing, StoredPart
 from transforms.count.counting import stand_in
 
 PARTIAL: Final = "partial"
@@ -206,15 +206,17 @@ def pieces(parts: Iterable[StoredPart]) -> list[StoredPart]:
 
 def open_ended(some: Sequence[StoredPart]) -> bool:
     """Whether nobody tells how many pieces there are."""
-    return all(part.of == part.number + 1 for part in some)
+    return some[0].of == OPEN_ENDED
 
 
 def complete(some: Sequence[StoredPart]) -> bool:
     """Whether these are all pieces of their record; where nobody tells how many there are, whether none is missing between."""
     if not some:
         return False
-    first = some[0].number if open_ended(some) else 0
-    return [part.number for part in some] == list(range(first, max(part.of for part in some)))
+    numbers = [part.number for part in some]
+    if open_ended(some):
+        return numbers[-1] - numbers[0] == len(numbers) - 1
+    return numbers == list(range(max(part.of for part in some)))
 
 
 def put_together(some: Sequence[StoredPart], data: Sequence[bytes]) -> bytes:
@@ -226,4 +228,5 @@ def put_together(some: Sequence[StoredPart], data: Sequence[bytes]) -> bytes:
 
 def names_of(some: Sequence[StoredPart]) -> str:
     """Which pieces of how many are there, for a person."""
-    return orjson.dumps([part.number for part in some]).decode() + f" of {max(part.of for part in some)}"
+    total = ", how many there are nobody tells," if open_ended(some) else f" of {max(part.of for part in some)}"
+    return orjson.dumps([part.number for part in some]).decode() + total

@@ -89,7 +89,9 @@ def test_without_the_last_piece_a_call_has_its_usage_and_the_texts_that_are_whol
     written(tmp_path / "b.jsonl", without_end[3:])
     go(address, tmp_path)
     holds(store)
-    assert store.rows(f"SELECT reason FROM {living(store)}") == [("incomplete_record",)]
+    letters = store.rows(f"SELECT reason, error FROM {living(store)}")
+    assert [reason for reason, _ in letters] == ["incomplete_record"]
+    assert str(letters[0][1]).startswith("pieces [1,2,4,")
     assert texts(store) == {"chatcmpl-8": (0, 0, 18, 8)}
     written(tmp_path / "c.jsonl", [records(8)[3]])
     go(address, tmp_path)

@@ -12,7 +12,7 @@ from typing import Final
 
 from schemas.batch import CallBatch, DeadLetter, Ignored, PartRead, RawBatch
 from schemas.call import Call
-from schemas.part import OBSERVED, Part
+from schemas.part import OBSERVED, OPEN_ENDED, Part
 from transforms.decode.beside import read_beside
 from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.mapping import Mapping
@@ -23,7 +23,7 @@ from transforms.decode.scrub import keep_headers, payload, scrub
 from transforms.join import observed_key, overlaps, part_key
 
 MAX_ERROR_CHARS = 500
-MAX_PIECES: Final = 100_000
+MAX_PIECES: Final = OPEN_ENDED
 """Pieces of one record that are believed."""
 
 _NONE: Final[dict[str, str]] = {}

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from schemas.call import Call
-from schemas.part import PIECES, Part
+from schemas.part import OPEN_ENDED, PIECES, Part
 from transforms.decode.bodies import openai_chat
 from transforms.decode.content import content_of
 from transforms.decode.errors import Skipped, Undecodable
@@ -126,7 +126,7 @@ def _piece(key: str, number: Any, given: list[Any]) -> Part:
     """A piece of messages that were cut. How many there are nobody tells; but the text of a whole list has one end."""
     place = count(number, "sequenceNumber") or 0
     data = dumps({_CUT: key, **{side: each for side, each in zip(_SIDES, given, strict=True) if each.__class__ is str}})
-    return Part(f"apim:{key}:messages", str(place), data=data, number=place, of=place + 1)
+    return Part(f"apim:{key}:messages", str(place), data=data, number=place, of=OPEN_ENDED)
 
 
 def _put_together(pieces: list[dict[str, Any]]) -> Part:
