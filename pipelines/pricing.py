@@ -160,6 +160,7 @@ def findings(folders: Sequence[Path], own: Sequence[Path], today: date, stale_da
             continue
         places = {entry.place for entry in book.entries if entry.layer}
         places |= {rule.place for provider in book.providers for rule in book.names(provider) if rule.layer}
+        places |= {one.place for provider in book.providers for one in book.confirmed(provider) if one.layer}
         found += [one for one in check_book(book, today, stale_days) if not folders or one.place in places]
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterator
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from sinks.clickhouse import Store
 from tests.pipelines.jobs import go
 from tests.pipelines.test_cli import EVENTS
 from tests.price.oracle import Oracle
+from transforms.price import load_book
 
 BOOK = """
 providers = ["acme"]
@@ -161,6 +163,42 @@ def test_check_names_file_entry_field_and_fix(own: Path, old: str, new: str, wan
         assert checked(own, BOOK.replace(old, new, 1), "--strict")[0] == 1
 
 
+JUMPING = BOOK.replace('input = "1.6", cache_read = "0.15", output = "6"', 'input = "16", cache_read = "0.15", output = "20"')
+CONFIRMED = '\n[[confirmed]]\nmodel = "large"\nfrom = 2026-06-01\nrecorded = 2026-06-10\nreason = "letter of the vendor"\n'
+JUMP = ("warning", "jump", "model 'large', price 5", "input")
+NOTHING = ("warning", "confirmed", "confirmed 'large'", "from")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "wanted"),
+    [
+        ("", "", []),
+        ("from =", 'tier = "standard"\nscope = "global"\nfrom =', [NOTHING, JUMP]),  # there is no such scope
+        ("from =", 'tier = "standard"\nfrom =', []),
+        ("from =", 'tier = "batch"\nfrom =', [NOTHING, JUMP]),
+        ("2026-06-01", "2026-06-02", [NOTHING, JUMP]),
+        ("2026-06-10", "2026-06-09", [NOTHING, JUMP]),  # what was recorded after it is asked about again
+        ('"large"', '"lage"', [(*NOTHING[:2], "confirmed 'lage'", "from"), JUMP]),
+    ],
+)
+def test_a_confirmed_jump_is_no_finding_and_a_needless_confirmation_is_one(
+    own: Path, old: str, new: str, wanted: list[tuple[str, ...]]
+) -> None:
+    confirmed = CONFIRMED.replace(old, new, 1) if old else CONFIRMED
+    assert checked(own, JUMPING + confirmed) == (0, wanted)
+    assert checked(own, BOOK + CONFIRMED) == (0, [NOTHING])  # the price does not jump
+
+
+def test_confirmations_change_no_price_and_are_known_from_their_day(own: Path) -> None:
+    books = []
+    for text in (JUMPING, JUMPING + CONFIRMED):
+        (own / "acme.toml").write_text(text)
+        books.append(load_book([own], built_in=False))
+    assert books[0].book_version == books[1].book_version
+    assert [one.reason for one in books[1].confirmed("acme")] == ["letter of the vendor"]
+    assert load_book([own], built_in=False, known_on=date(2026, 6, 9)).confirmed("acme") == ()
+
+
 def test_an_alias_of_a_time_without_a_price_is_an_error(own: Path) -> None:
     dated = BOOK.replace('{ input = "2", cache', '{ from = 2026-03-01, input = "2", cache').replace("{ above", "{ from = 2026-03-01, above")
     code, found = checked(own, dated.replace('tier = "batch"', 'from = 2026-03-01, tier = "batch"') + "to = 2026-02-15\n")
@@ -169,7 +207,8 @@ def test_an_alias_of_a_time_without_a_price_is_an_error(own: Path) -> None:
 
 def test_the_built_in_book_has_no_errors() -> None:
     found = rows("prices", "check", "--today", "2026-11-27")
-    assert {row["severity"] for row in found} <= {"warning"}
+    assert {(row["severity"], row["check"]) for row in found} == {("warning", "jump")}
+    assert {row["file"] for row in found} == {"avian.toml", "openrouter.toml", "vertex.toml"}  # what nothing bears out
 
 
 # -- other people's lists

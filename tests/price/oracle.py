@@ -59,12 +59,13 @@ class Oracle:
         return [file for file in self.files if provider in file["providers"]]
 
     def prices(self, provider: str, model: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        """Every price of a model, with its file."""
+        """Every price of a model, with its file and the day on which it was recorded."""
         for file in self.of(provider):
             for entry in file.get("model", []):
                 if entry["model"] == model:
                     for price in entry["prices"]:
-                        yield file, price
+                        recorded = price.get("recorded") or entry.get("recorded") or file["recorded"]
+                        yield file, {**price, "recorded": recorded}
 
     def meanings(self, provider: str, name: str) -> tuple[list[tuple[str, datetime, datetime]], str]:
         """The models that a name may mean, best first, each with the time in which it does; and the scope that the name tells."""
@@ -115,6 +116,7 @@ class Oracle:
         if not begun:
             return "before_first_price"
         held = [price for price, start in zip(of_scope, starts, strict=True) if start == max(begun)]
+        held = [price for price in held if price["recorded"] == max(one["recorded"] for one in held)]  # the others are corrected
         return held if at < instant(held[0].get("to"), END) else "after_last_price"
 
     def price(self, call: Mapping[str, Any]) -> Verdict:

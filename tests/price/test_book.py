@@ -22,6 +22,7 @@ from transforms.price.rates import pico_rate
 
 HEAD = 'providers = ["acme"]\nsource = "price list"\nrecorded = 2026-11-24\n'
 MODEL = '[[model]]\nmodel = "m"\nprices = ['
+CONFIRMED = HEAD + MODEL + '{ input = "1" }]\n[[confirmed]]\nmodel = "m"\nfrom = 2025-06-01\nrecorded = 2025-07-01\nreason = "the page"'
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,11 @@ def rate_of(book: Book, model: str, when: str = "2026-11-01", prompt: int = 1, *
         (HEAD.replace('source = "price list"', "") + MODEL + '{ input = "1" }]', ['"source"', "where the figure"]),
         (HEAD.replace("recorded = 2026-11-24", "") + MODEL + '{ input = "1" }]', ['"recorded"', "date"]),
         (HEAD + MODEL + '{ input = "1" }]\n[[alias]]\nname = "x"\nmodel = "y"', ["'x'", "'y'", "no prices"]),
+        (CONFIRMED.replace("from = 2025-06-01\n", ""), ["acme.toml, confirmed 'm'", '"from"', "missing", "2025-06-10"]),
+        (CONFIRMED.replace("2025-06-01\n", '"2025-06-01"\n'), ["confirmed 'm'", '"from"', "without quotes"]),
+        (CONFIRMED.replace("recorded = 2025-07-01\n", ""), ["confirmed 'm'", '"recorded"', "2026-11-24"]),
+        (CONFIRMED.replace('reason = "the page"', ""), ["confirmed 'm'", '"reason"', "missing"]),
+        (CONFIRMED.replace("reason", "by"), ["confirmed 'm'", 'unknown field "by"', "reason"]),
         (
             HEAD + MODEL + '{ input = "1" }]\n' + MODEL.replace('"m"', '"n"\nnames = ["m"]') + '{ input = "1" }]',
             ["'m'", "both", "at the same time"],

@@ -25,6 +25,8 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("gpt-4o before the alias moved", {"model": "gpt-4o", "event_time": "2024-10-01", "input_fresh": 1_000_000}, "5"),
     ("gpt-4o after the alias moved", {"model": "gpt-4o", "event_time": "2024-10-02", "input_fresh": 1_000_000}, "2.5"),
     ("o3 before the cut", {"model": "o3", "event_time": "2025-06-09", "output_reasoning": 1_000_000}, "40"),
+    ("o3 before the cut: cached at a quarter", {"model": "o3", "event_time": "2025-06-09", "input_cache_read": 10**6}, "2.5"),
+    ("o3 after the cut: cached", {"model": "o3", "event_time": "2025-06-10", "input_cache_read": 10**6}, "0.5"),
     ("o3 after the cut", {"model": "o3-2025-04-16", "event_time": "2025-06-10", "output_reasoning": 1_000_000}, "8"),
     (
         "luna before its cut to a fifth",

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from transforms.price.contracted import Under, compiled, for_payer
 from transforms.price.contracts import ANYBODY, Contract, Payer, Written, contracts_of
-from transforms.price.entries import ANY_SCOPE, STANDARD, Entry, Folder, NameRule, ProviderBook, Window, read_layer
+from transforms.price.entries import ANY_SCOPE, STANDARD, Confirmation, Entry, Folder, NameRule, ProviderBook, Window, read_layer
 from transforms.price.fields import EPOCH, EVER, FOREVER, BookError, utc
 from transforms.price.names import is_pattern, literal_length, normalise, pattern_regex
 from transforms.price.rates import UNITS
@@ -231,6 +231,10 @@ class Book:
     def names(self, provider: str) -> tuple[NameRule, ...]:
         """Every name of a provider's models, in the order of the files."""
         return tuple(self._books[provider].names) if provider in self._books else ()
+
+    def confirmed(self, provider: str) -> tuple[Confirmation, ...]:
+        """The confirmations of a provider's prices, in the order of the files."""
+        return tuple(self._books[provider].confirmed) if provider in self._books else ()
 
     def meaning(self, provider: str, model: str, time: int) -> NameRule | None:
         """The name of the book that a name as logged is read as at a time (UTC microseconds)."""

@@ -33,14 +33,16 @@ class Finding(NamedTuple):
 
 def check_book(book: Book, today: date, stale_days: int = STALE_DAYS) -> list[Finding]:
     """Everything that is odd about a book, errors first."""
-    found = [*_over_time(book.entries), *_within(book.entries), *_stale(book.entries, today, stale_days), *_names(book)]
+    found = [*_over_time(book), *_within(book.entries), *_stale(book.entries, today, stale_days), *_names(book)]
     return sorted(found, key=lambda one: (one.severity, one.check, one.place, one.field))
 
 
-def _over_time(entries: Iterable[Entry]) -> Iterator[Finding]:
+def _over_time(book: Book) -> Iterator[Finding]:
     jumps: dict[str, tuple[Entry, str, str]] = {}  # one for each price as written, which may stand for several scopes
+    confirmed = {one.place: one for provider in book.providers for one in book.confirmed(provider)}
+    needed: set[str] = set()
     groups: dict[tuple[str | int, ...], list[Entry]] = {}
-    for entry in entries:
+    for entry in book.entries:
         window = entry.window.name if entry.window else ""
         key = (entry.layer, entry.provider, entry.model, entry.tier, entry.scope, window, entry.above)
         groups.setdefault(key, []).append(entry)
@@ -50,14 +52,20 @@ def _over_time(entries: Iterable[Entry]) -> Iterator[Finding]:
                 said = f"no price from {iso(old.valid_to)} to {iso(new.valid_from)} ({new.rate_id})"
                 fix = f'state the price between, or let "to" of {old.place} be {iso(new.valid_from)}'
                 yield Finding(ERROR, "gap", new.place, "from", said, fix)
-            jumped = [unit for unit, rate in new.rates.items() if _is_jump(old.rates.get(unit), rate)]
-            if jumped:
+            jumped = [unit for unit, rate in new.rates.items() if unit not in new.like and _is_jump(old.rates.get(unit), rate)]
+            by = [one.place for one in book.confirmed(new.provider) if one.covers(new)] if jumped else []
+            needed.update(by)
+            if jumped and not by:
                 said = ", ".join(f"{FIELD_OF[unit]} {old.listed[unit]} becomes {new.listed[unit]}" for unit in jumped)
                 jumps.setdefault(new.place, (new, jumped[0], said))
     for place, (entry, unit, said) in jumps.items():
         said = f"{said} on {iso(entry.valid_from)} ({entry.rate_id})"
-        fix = "compare with the source; mend the decimal point if it slipped"
+        fix = "compare with the source: confirm it with [[confirmed]], or correct it by a price with a later recorded"
         yield Finding(WARNING, "jump", place, FIELD_OF[unit], said, fix)
+    for place, one in confirmed.items():
+        if place not in needed:
+            said = f"no price of {one.model!r} from {iso(one.valid_from)}, recorded until {one.recorded}, moves more than {JUMP}-fold"
+            yield Finding(WARNING, "confirmed", place, "from", said, "name the date and model of the price it is for, or remove it")
 
 
 def _is_jump(old: int | None, new: int) -> bool:

@@ -15,7 +15,7 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from itertools import pairwise, product
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from transforms.price.fields import (
     EVER,
@@ -57,11 +57,13 @@ _FILE_FIELDS: Final = frozenset(
         "model",
         "alias",
         "fee",
+        "confirmed",
     }
 )
 _MODEL_FIELDS: Final = frozenset({"model", "names", "except", "source", "recorded", "prices"})
 _FEE_FIELDS: Final = frozenset({"models", "source", "recorded", *FEES})
 _ALIAS_FIELDS: Final = frozenset({"name", "model", "from", "to", "recorded"})
+_CONFIRMED_FIELDS: Final = frozenset({"model", "from", "tier", "scope", "recorded", "reason"})
 _PRICE_FIELDS: Final = frozenset({"from", "to", "tier", "scope", "above", "window", "free", "source", "recorded", *FIELDS})
 _WINDOW_FIELDS: Final = frozenset({"hours", "weekdays", "except_dates"})
 _HOURS: Final = re.compile(r"^([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-3]):([0-5][0-9])$")
@@ -167,6 +169,32 @@ class Fee:
     layer: int
 
 
+class Confirmation(NamedTuple):
+    """Somebody's word that the prices of a model from one date on are right, however far they are from those before.
+
+    It is for what was recorded until its own day, ``recorded``: what is recorded later is asked about again. ``tier`` and
+    ``scope`` are None where it is for all of them. ``reason`` says by what it was checked.
+    """
+
+    model: str
+    valid_from: int
+    tier: str | None
+    scope: str | None
+    recorded: str
+    reason: str
+    layer: int
+    place: str
+
+    def covers(self, entry: Entry) -> bool:
+        """Whether it is for this price."""
+        return (
+            (self.layer, self.model, self.valid_from) == (entry.layer, entry.model, entry.valid_from)
+            and self.tier in (None, entry.tier)
+            and self.scope in (None, entry.scope)
+            and entry.recorded <= self.recorded
+        )
+
+
 @dataclass
 class ProviderBook:
     """All that the files of all layers say about one provider.
@@ -180,6 +208,7 @@ class ProviderBook:
     models: set[str] = field(default_factory=set)
     names: list[NameRule] = field(default_factory=list)
     fees: list[Fee] = field(default_factory=list)
+    confirmed: list[Confirmation] = field(default_factory=list)
     prefixes: set[str] = field(default_factory=set)
     standard_tiers: set[str] = field(default_factory=lambda: {"", STANDARD, "default"})
     base_scopes: set[str] = field(default_factory=lambda: {""})
@@ -221,6 +250,7 @@ def read_layer(folder: Folder, layer: int, books: dict[str, ProviderBook], known
         closed = (_with_fees(entry, [fee for fee in book.fees if fee.layer == layer]) for entry in _close(standing))
         book.entries = [*(entry for entry in book.entries if entry.layer != layer), *closed]
         book.corrected += corrected
+        book.confirmed = [one for one in book.confirmed if one.layer != layer or one.recorded <= day]
         _check_names(provider, book, layer, day)
 
 
@@ -236,12 +266,14 @@ def _read_file(data: dict[str, Any], file: str, layer: int, books: dict[str, Pro
     fees = list(_fees(data, file, layer))
     models = tables(data, "model", file)
     aliases = tables(data, "alias", file)
+    confirmed = [_confirmation(one, file, number, layer) for number, one in enumerate(tables(data, "confirmed", file), 1)]
     for provider in providers:
         book = books.setdefault(provider, ProviderBook())
         book.prefixes.update({provider, *strings(data, "prefixes", file)})
         book.standard_tiers.update(strings(data, "standard_tiers", file))
         book.base_scopes.update(strings(data, "base_scopes", file))
         book.fees += fees
+        book.confirmed.extend(confirmed)
         for number, model in enumerate(models, 1):
             place = f"{file}, model {model.get('model', f'number {number}')!r}"
             check_fields(model, _MODEL_FIELDS, place)
@@ -340,6 +372,15 @@ def _with_fees(entry: Entry, fees: Iterable[Fee]) -> Entry:
             listed = {**entry.listed, **added}
             entry = replace(entry, listed=listed, rates={unit: pico_rate(text, unit) for unit, text in listed.items()})
     return entry
+def _confirmation(table: dict[str, Any], file: str, number: int, layer: int) -> Confirmation:
+    place = f"{file}, confirmed {table.get('model', f'number {number}')!r}"
+    check_fields(table, _CONFIRMED_FIELDS, place)
+    if "from" not in table:
+        raise BookError(f'{place}: field "from" is missing: name the date of the price that is confirmed, such as 2025-06-10')
+    tier, scope = (string(table, name, place).lower() if name in table else None for name in ("tier", "scope"))
+    model, reason = string(table, "model", place), string(table, "reason", place)
+    start = moment(table["from"], "from", place, EVER)
+    return Confirmation(model, start, tier, scope, _day(table.get("recorded"), place), reason, layer, place)
 
 
 def _day(recorded: object, at: str) -> str:
