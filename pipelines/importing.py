@@ -13,8 +13,9 @@ from typing import Any, Final, NamedTuple
 from pipelines.errors import InputError, OutputError
 from pipelines.show import Column, Format, show, table_of
 from transforms.price import Book, BookError, load_book
-from transforms.price.book import Key
+from transforms.price.book import NO_PRICE, Key
 from transforms.price.entries import Files
+from transforms.price.history import FIELD_OF
 from transforms.price.imports import LITELLM, ListError, Proposal, Refused, as_files, read_list
 
 _INSTALLED: Final = "model_prices_and_context_window_backup.json"
@@ -93,22 +94,23 @@ def compare(
 ) -> Iterator[Compared]:
     """Each proposed price that holds at a time (UTC microseconds) beside what the book says then, looked up as for a call."""
     theirs = load_book([as_files(proposals, label, today)], built_in=False) if proposals else None
-    providers = set(book.providers)
     seen: set[str] = set()
+    told: set[tuple[str, str, str]] = set()  # what differs under several names of the list is told once
     for entry in theirs.entries if theirs else ():
         if not entry.valid_from <= at < entry.valid_to:
             continue
-        key = Key(entry.provider, entry.model, entry.tier)
-        row = book.plan(key).row(at, entry.above + 1)
-        ours = book.entries[row] if row >= 0 else None
-        if ours is None:
-            lacks = "model, tier or time" if entry.provider in providers else "provider"
-            yield Compared("new", entry.rate_id, "", None, None, f"the book has no such {lacks}")
+        row = book.plan(Key(entry.provider, entry.model, entry.tier, entry.scope)).row(at, entry.above + 1)
+        if row < 0:
+            yield Compared("new", entry.rate_id, "", None, None, f"the book says {NO_PRICE[-1 - row]}")
             continue
+        ours = book.entries[row]
         seen.add(f"{ours.provider}/{ours.model}")
-        fields = [unit for unit in entry.listed if entry.listed[unit] != ours.listed.get(unit)]
+        fields = [unit for unit in entry.listed if unit not in entry.like and entry.listed[unit] != ours.listed.get(unit)]
         for unit in fields:
-            yield Compared("changed", entry.rate_id, unit, ours.listed.get(unit) or ours.free or None, entry.listed[unit], "")
+            if (what := (ours.rate_id, unit, entry.listed[unit])) not in told:
+                told.add(what)
+                had = ours.listed.get(unit) or ours.free or None
+                yield Compared("changed", entry.rate_id, FIELD_OF[unit], had, entry.listed[unit], "")
         if not fields:
             yield Compared("same", entry.rate_id, "", None, None, "")
     covered = {one.provider for one in proposals}

@@ -255,8 +255,8 @@ def test_litellm_prices_become_exact_proposals(own: Path, tmp_path: Path) -> Non
     before = (own / "acme.toml").read_text()
     found = rows(*words)
     changed = {(row["price"], row["field"]): (row["ours"], row["theirs"]) for row in found if row["kind"] == "changed"}
-    assert changed["acme/large", "output_visible"] == ("6", "7")
-    assert ("acme/large", "input_fresh") not in changed
+    assert changed["acme/large", "output"] == ("6", "7")
+    assert ("acme/large", "input") not in changed
     reasons = {row["price"]: row["reason"] for row in found if row["kind"] == "not mapped"}
     assert set(reasons) == {"acme/fine", "acme/film", "acme/gift"}
     assert "decimals" in reasons["acme/fine"]
@@ -274,11 +274,89 @@ def test_litellm_prices_become_exact_proposals(own: Path, tmp_path: Path) -> Non
     assert refused(*words, "--out", tmp_path / "proposed")[0] == 3
 
 
+def claude(price: float, **more: Any) -> dict[str, Any]:
+    million = 1e-6
+    return {
+        "litellm_provider": "bedrock_converse",
+        "input_cost_per_token": price * million,
+        "input_cost_per_token_above_200k_tokens": 2 * price * million,
+        "cache_creation_input_token_cost": 1.25 * price * million,
+        "cache_creation_input_token_cost_above_1hr": 2 * price * million,
+        "cache_creation_input_token_cost_above_1hr_above_200k_tokens": 4 * price * million,
+        "output_cost_per_token": 5 * price * million,
+        **more,
+    }
+
+
+PLACES: dict[str, Any] = {
+    "acme.claude-x": claude(4),
+    "global.acme.claude-x": claude(4),
+    "eu.acme.claude-x": claude(5),
+    "bedrock/us-gov-west-1/acme.claude-x": claude(6),
+    "acme.claude-y": claude(4),
+    "us.acme.claude-y": claude(4),
+    "azure/lar": {"litellm_provider": "azure", "input_cost_per_token": 1.0000000000000001e-07, "output_cost_per_token": 8e-07},
+    "azure/us/lar": {"litellm_provider": "azure", "input_cost_per_token": 1.1e-07, "output_cost_per_token": 8.8e-07},
+    "azure/eu/lar": {"litellm_provider": "azure", "input_cost_per_token": 1.1e-07, "output_cost_per_token": 9e-07},
+    "azure/global/lar": {"litellm_provider": "azure", "input_cost_per_token": 1e-07, "output_cost_per_token": 8e-07},
+    "picture": {
+        "litellm_provider": "acme",
+        "input_cost_per_token": 2e-06,
+        "input_cost_per_image_token": 2e-06,
+        "input_cost_per_audio_token": 9e-06,
+        "input_cost_per_token_above_200k_tokens": 4e-06,
+        "output_cost_per_token": 6e-06,
+        "output_cost_per_token_ultrafast": 24e-06,
+        "cache_creation_input_token_cost": 0,
+        "regional_processing_uplift_multiplier_eu": 1.1,
+    },
+    "vectors": {"litellm_provider": "acme", "mode": "embedding", "input_cost_per_token": 1e-07, "output_cost_per_token": 0},
+    "night": {"litellm_provider": "acme", "input_cost_per_token": 1e-07, "off_peak_pricing": {"windows": []}},
+}
+
+
+def test_litellm_names_and_fields_of_regions_bands_and_caches_are_understood(tmp_path: Path) -> None:
+    (tmp_path / "map.json").write_text(json.dumps(PLACES))
+    words = ("prices", "import", "litellm", "--file", tmp_path / "map.json", "--today", "2026-07-01", "--out", tmp_path / "out")
+    reasons = {row["price"]: row["reason"] for row in rows(*words) if row["kind"] == "not mapped"}
+    assert {name: reason.split()[-1] for name, reason in reasons.items()} == {"azure/eu/lar": "'datazone'", "acme/night": "hand"}
+    proposed = {
+        (file.stem, model["model"], price.get("tier", "standard"), price.get("scope", ""), price.get("above", 0)): price
+        for file in (tmp_path / "out").iterdir()
+        for model in tomllib.loads(file.read_text())["model"]
+        for price in model["prices"]
+    }
+    x, y = ("bedrock", "acme.claude-x", "standard"), ("bedrock", "acme.claude-y", "standard")
+    assert {key[3] for key in proposed if key[:3] == x} == {"global", "eu", "us-gov-west-1"}  # its bare name is the global price
+    assert {key[3] for key in proposed if key[:3] == y} == {"", "us"}
+    written = {name: proposed[(*x, "eu", 0)][name] for name in ("cache_write", "cache_write_5m", "cache_write_1h")}
+    assert written == {"cache_write": "6.25", "cache_write_5m": "6.25", "cache_write_1h": "10"}
+    assert [proposed[(*x, "eu", 200_000)][name] for name in ("input", "cache_write_1h", "output")] == ["10", "20", "25"]
+    azure = {key[3]: price["input"] for key, price in proposed.items() if key[0] == "azure"}
+    assert azure == {"": "0.1", "datazone": "0.11"}
+    picture = {key[2:]: price for key, price in proposed.items() if key[1] == "picture"}
+    long = picture["standard", "", 200_000]
+    assert [long[name] for name in ("input", "image_input", "audio_input")] == ["4", "4", "9"]  # an image costs what text does
+    assert [picture["standard", "eu", above]["output"] for above in (0, 200_000)] == ["6.6", "6.6"]
+    assert picture["ultrafast", "", 0] == {"tier": "ultrafast", "output": "24"}
+    assert not any("cache_write" in price for price in picture.values())
+    assert "output" not in proposed["acme", "vectors", "standard", "", 0]
+    assert run("prices", "list", "--price-books", tmp_path / "out", "--provider", "acme").exit_code == 0
+
+
+def test_one_difference_is_told_once(own: Path, tmp_path: Path) -> None:
+    twice = {f"acme/{name}": {**LITELLM["large"], "output_cost_per_token_batches": 5e-06} for name in ("large", "large-2026-02-01")}
+    (tmp_path / "map.json").write_text(json.dumps(twice))
+    found = rows("prices", "import", "litellm", "--file", tmp_path / "map.json", "--price-books", own, "--today", "2026-07-01")
+    batch = [(row["price"], row["field"]) for row in found if row["kind"] == "changed" and ":batch" in row["price"]]
+    assert batch == [("acme/large-2026-02-01:batch", "output")]  # reasoning is billed as output, and both names are one model
+
+
 def test_genai_prices_keep_dates_bands_and_tiers(own: Path, tmp_path: Path) -> None:
     (tmp_path / "data.json").write_text(json.dumps(GENAI))
     words = ("prices", "import", "genai-prices", "--file", tmp_path / "data.json", "--price-books", own, "--today", "2026-07-01")
     found = rows(*words, "--out", tmp_path / "proposed")
-    (changed,) = [row for row in found if row["kind"] == "changed" and row["field"] == "input_fresh"]
+    (changed,) = [row for row in found if row["kind"] == "changed" and row["field"] == "input"]
     assert (changed["price"], changed["ours"], changed["theirs"]) == ("acme/large@2026-06-01", "1.6", "1.7")
     reasons = {row["price"]: row["reason"] for row in found if row["kind"] == "not mapped"}
     assert "hour" in reasons["acme/night"]

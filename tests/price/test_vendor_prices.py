@@ -127,7 +127,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     (
         "vertex path",
         {"provider": "vertex", "model": "publishers/google/models/gemini-2.0-flash", "output_visible": 10**6},
-        "0.4",
+        "0.6",
     ),
     (
         "vertex version with @",
@@ -136,13 +136,13 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "bedrock US profile is 10 % over global",
-        {"provider": "bedrock", "model": "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "input_fresh": 10**6},
-        "3.3",
+        {"provider": "bedrock", "model": "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "input_fresh": 10**5},
+        "0.33",
     ),
     (
         "bedrock global profile",
-        {"provider": "bedrock", "model": "global.anthropic.claude-sonnet-4-5-20250929-v1:0", "input_fresh": 10**6},
-        "3",
+        {"provider": "bedrock", "model": "global.anthropic.claude-sonnet-4-5-20250929-v1:0", "input_fresh": 10**5},
+        "0.3",
     ),
     (
         "bedrock ARN",
@@ -208,6 +208,45 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
         },
         "0.55",
     ),
+    (
+        "vertex is dearer than the Gemini API for 2.0 flash",
+        {"provider": "gemini", "model": "gemini-2.0-flash", "input_fresh": 10**6, "input_audio": 10**6, "output_visible": 10**6},
+        "1.2",
+    ),
+    (
+        "azure cut luna after OpenAI did: before",
+        {"provider": "azure", "model": "gpt-5.6-luna", "event_time": "2026-08-11", "output_visible": 10**6},
+        "6",
+    ),
+    (
+        "azure cut luna after OpenAI did: since, in a data zone, a long prompt",
+        {
+            "provider": "azure",
+            "model": "gpt-5.6-luna-2026-07-09",
+            "event_time": "2026-08-17",
+            "region_scope": "datazone",
+            "input_fresh": 272_001,
+            "output_visible": 10**6,
+        },
+        "2.09968044",
+    ),
+    (
+        "GovCloud costs a fifth more than the global profile",
+        {"provider": "bedrock", "model": "us-gov.anthropic.claude-sonnet-5", "input_fresh": 10**6, "input_cache_write_5m": 10**6},
+        "5.4",
+    ),
+    (
+        "bedrock long prompts of sonnet 4.5",
+        {
+            "provider": "bedrock",
+            "model": "eu.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            "input_cache_read": 200_001,
+            "input_cache_write_1h": 10**6,
+        },
+        "13.33200066",
+    ),
+    ("a made image", {"model": "gpt-image-2", "output_image": 1000}, "0.03"),
+    ("jais is 1.8, not 500", {"provider": "watsonx", "model": "core42/jais-13b-chat", "input_fresh": 10**6}, "1.8"),
     ("request fee", {"provider": "perplexity", "model": "sonar", "input_fresh": 1000, "output_visible": 1000}, "0.007"),
 ]
 

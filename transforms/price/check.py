@@ -64,8 +64,8 @@ def _over_time(book: Book) -> Iterator[Finding]:
         yield Finding(WARNING, "jump", place, FIELD_OF[unit], said, fix)
     for place, one in confirmed.items():
         if place not in needed:
-            said = f"no price of {one.model!r} from {iso(one.valid_from)}, recorded until {one.recorded}, moves more than {JUMP}-fold"
-            yield Finding(WARNING, "confirmed", place, "from", said, "name the date and model of the price it is for, or remove it")
+            said = f"no price of {one.model!r} from {iso(one.valid_from)}, recorded until {one.recorded}, moves that far"
+            yield Finding(WARNING, "confirmed", place, "from", said, "name model and date of the price that jumps, or remove it")
 
 
 def _is_jump(old: int | None, new: int) -> bool:

@@ -9,10 +9,11 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any, Final, NamedTuple
 
 from transforms.price.entries import Files
+from transforms.price.names import GEO_PREFIX
 from transforms.price.rates import FIELDS, pico_rate, plain
 
 GENAI: Final = "genai-prices"
@@ -60,7 +61,27 @@ _LITELLM_FIELDS: Final = {
     "output_cost_per_audio_token": "audio_output",
     "output_cost_per_image_token": "image_output",
 }
-_LITELLM_TIERS: Final = {"batches": "batch", "priority": "priority", "flex": "flex"}
+_LITELLM_TIERS: Final = {"batches": "batch", "priority": "priority", "flex": "flex", "ultrafast": "ultrafast"}
+_LITELLM_UPLIFTS: Final = {
+    "regional_processing_uplift_multiplier_us": "us",
+    "regional_processing_uplift_multiplier_eu": "eu",
+    "regional_endpoint_uplift_multiplier": "*",
+}
+"""What standard prices are multiplied by in a region → the scope of the book that it is."""
+_AZURE_SCOPES: Final = {"us": "datazone", "eu": "datazone", "global": "", "global-standard": ""}
+"""First part of a name at LiteLLM → the scope of the book; any other one is a scope as it stands."""
+_REGION: Final = re.compile(r"^[a-z]{2}(-gov)?-[a-z]+-\d$")
+_FOLLOWS: Final = {
+    "image_input": "input",
+    "audio_input": "input",
+    "reasoning": "output",
+    "image_output": "output",
+    "audio_output": "output",
+}
+"""Fields that cost in a band what the other one does, if they do so in the first band and nothing is said of them."""
+_DOUBLE: Final = Context(prec=15)
+"""LiteLLM writes what a double makes of a price, such as 1.0000000000000001e-07; its first 15 digits are the price."""
+_NO_OUTPUT: Final = frozenset({"embedding", "rerank", "moderation"})
 _LITELLM_KEY: Final = re.compile(
     rf"^(?P<field>{'|'.join(sorted(_LITELLM_FIELDS, key=len, reverse=True))})"
     rf"(?:_above_(?P<above>\d+)k_tokens)?(?:_(?P<tier>{'|'.join(_LITELLM_TIERS)}))?$"
@@ -70,12 +91,13 @@ _NOT_FOR_TOKENS: Final = ("storage_searches_kcount", "search_context_cost_per_qu
 
 
 class Price(NamedTuple):
-    """A price to propose: ``fields`` are dollars as in the book, ``start`` a day or ""."""
+    """A price to propose: ``fields`` are dollars as in the book, ``start`` a day or "", ``scope`` a region scope or ""."""
 
     tier: str
     above: int
     start: str
     fields: Mapping[str, str]
+    scope: str = ""
 
 
 class Proposal(NamedTuple):
@@ -146,15 +168,15 @@ def _genai_prices(model: Mapping[str, Any]) -> Iterator[Price]:
         limit = one.get("constraint") or {}
         if set(limit) - {"start_date", "type"}:
             raise ValueError("priced by the hour of the day: write a window by hand")
-        yield from _genai_bands("standard", str(limit.get("start_date") or ""), one["prices"])
+        yield from _genai_bands("standard", str(limit.get("start_date") or ""), one["prices"], str(model.get("id")))
     for variant in model.get("price_variants") or []:
         when, limit = variant.get("when") or {}, variant.get("constraint") or {}
         tier = "batch" if when == {"processing": "batch"} else when.get("service_tier", "") if len(when) == 1 else ""
         if variant.get("prices") and tier in ("batch", "flex", "priority") and not set(limit) - {"start_date", "type"}:
-            yield from _genai_bands(tier, str(limit.get("start_date") or ""), variant["prices"])
+            yield from _genai_bands(tier, str(limit.get("start_date") or ""), variant["prices"], str(model.get("id")))
 
 
-def _genai_bands(tier: str, start: str, prices: Mapping[str, Any]) -> Iterator[Price]:
+def _genai_bands(tier: str, start: str, prices: Mapping[str, Any], name: str) -> Iterator[Price]:
     if not prices:
         raise ValueError("has no prices")
     unknown = [key for key in prices if key not in _GENAI_FIELDS and key not in _NOT_FOR_TOKENS and prices[key] is not None]
@@ -168,10 +190,11 @@ def _genai_bands(tier: str, start: str, prices: Mapping[str, Any]) -> Iterator[P
         for above, price in steps:
             if key in _GENAI_FIELDS and price is not None:
                 bands.setdefault(above, {})[_GENAI_FIELDS[key]] = _exact(_GENAI_FIELDS[key], Decimal(price))
-    yield from _filled(tier, start, bands)
+    yield from _filled(tier, start, bands, name)
 
 
 def _litellm(models: Mapping[str, Any]) -> Iterator[Proposal | Refused]:
+    by_scope: dict[tuple[str, str], dict[str, tuple[Price, ...]]] = {}
     for key, model in models.items():
         if not isinstance(model, dict):
             raise ListError(f"LiteLLM publishes a map of models to their fields; {key} is something else")
@@ -179,38 +202,92 @@ def _litellm(models: Mapping[str, Any]) -> Iterator[Proposal | Refused]:
         provider = "vertex" if theirs.startswith("vertex_ai") else _LITELLM_PROVIDERS.get(theirs, theirs)
         if key == "sample_spec" or not provider:
             continue
-        name = key.removeprefix(f"{theirs}/").removeprefix("vertex_ai/")
+        full = key.removeprefix(f"{theirs}/").removeprefix("vertex_ai/").removeprefix("bedrock/" if provider == "bedrock" else "")
+        name, scope = _litellm_place(provider, full)
         try:
-            yield Proposal(provider, name, (), tuple(_litellm_prices(model)))
+            prices = tuple(_litellm_prices(model, name, scope))
         except ValueError as error:
-            yield Refused(provider, name, str(error))
+            yield Refused(provider, full, str(error))
+            continue
+        scopes = by_scope.setdefault((provider, name), {})
+        if scopes.setdefault(scope, prices) != prices:
+            yield Refused(provider, full, f"the list states another price of {name} in scope {scope or 'of no name'!r}")
+    for (provider, name), scopes in by_scope.items():
+        yield Proposal(provider, name, (), tuple(price for some in _without_global(scopes) for price in some))
 
 
-def _litellm_prices(model: Mapping[str, Any]) -> Iterator[Price]:
+def _litellm_place(provider: str, name: str) -> tuple[str, str]:
+    """A name of the list as a model and the region scope that it tells."""
+    head, slash, rest = name.partition("/")
+    geo = GEO_PREFIX.match(name)
+    if provider == "bedrock" and geo:
+        return name[geo.end() :], geo[1]
+    if slash and provider == "bedrock" and _REGION.match(head):
+        return rest, head
+    if slash and provider == "azure":
+        return rest, _AZURE_SCOPES.get(head, head)
+    return name, ""
+
+
+def _without_global(scopes: Mapping[str, tuple[Price, ...]]) -> Iterable[tuple[Price, ...]]:
+    """The prices of a model by scope, but those of its bare name if LiteLLM lists the global profile of Bedrock under it.
+
+    Whoever calls by the bare name is served in the region, at the price of the region's profile.
+    """
+    base, whole = ([price._replace(scope="") for price in scopes.get(scope, ())] for scope in ("", "global"))
+    if base and base == whole and any([p._replace(scope="") for p in some] != base for some in scopes.values()):
+        return [some for scope, some in scopes.items() if scope]
+    return scopes.values()
+
+
+def _litellm_prices(model: Mapping[str, Any], name: str, scope: str) -> Iterator[Price]:
+    if model.get("off_peak_pricing"):
+        raise ValueError("priced by the hour of the day: write a window by hand")
     tiers: dict[str, dict[int, dict[str, str]]] = {"standard": {0: {}}}
     for key, value in model.items():
         found = _LITELLM_KEY.match(key)
         if found and isinstance(value, Decimal):
             field, above = _LITELLM_FIELDS[found["field"]], int(found["above"] or 0) * 1000
+            if not value and (field.startswith("cache_write") or (field == "output" and model.get("mode") in _NO_OUTPUT)):
+                continue  # not a gift: there are no such tokens, or nothing is charged beside the input
             band = tiers.setdefault(_LITELLM_TIERS.get(found["tier"] or "", "standard"), {0: {}}).setdefault(above, {})
-            band[field] = _exact(field, value * 1_000_000)
+            band[field] = _exact(field, _DOUBLE.plus(value) * 1_000_000)
     if not any(tiers["standard"][0].values()):
         other = sorted(key for key in model if "cost" in key and key not in _NOT_FOR_TOKENS and model[key])
         raise ValueError(f"not priced by the token: {', '.join(other[:3])}" if other else "has no prices")
     if all(not Decimal(price) for price in tiers["standard"][0].values()):
         raise ValueError("every price is 0, which may mean free or unknown: state { free = … } by hand")
     for tier, bands in tiers.items():
-        yield from _filled(tier, "", bands)
+        yield from _filled(tier, "", bands, name, scope)
+    for key, uplifted in _LITELLM_UPLIFTS.items():
+        if isinstance(factor := model.get(key), Decimal) and not scope:
+            for price in _filled("standard", "", tiers["standard"], name, uplifted):
+                fields = {field: _exact(field, Decimal(text) * factor) for field, text in price.fields.items()}
+                yield price._replace(fields=fields)
 
 
-def _filled(tier: str, start: str, bands: Mapping[int, Mapping[str, str]]) -> Iterator[Price]:
-    """A band whose price is stated for some fields has that of the band below for the others."""
+def _filled(
+    tier: str, start: str, bands: Mapping[int, Mapping[str, str]], name: str, scope: str = ""
+) -> Iterator[Price]:
+    """A band whose price is stated for some fields has that of the band below for the others.
+
+    A cache write whose life the list does not name is one of five minutes where the model is Claude; calls that do not say
+    the life cost the same.
+    """
     if not bands[0]:
         raise ValueError(f"its {tier} tier has a price above a prompt length and none below")
-    held: dict[str, str] = {}
+    base, held = bands[0], dict[str, str]()
     for above in sorted(bands):
-        held = {**held, **bands[above]}
-        yield Price(tier, above, start, {field: held[field] for field in FIELDS if field in held})
+        stated = bands[above]
+        following = {
+            field: stated[other]
+            for field, other in _FOLLOWS.items()
+            if field in base and base[field] == base.get(other) and other in stated and field not in stated
+        }
+        held = {**held, **stated, **following}
+        if "claude" in name.lower() and "cache_write" in held:
+            held["cache_write_5m"] = held["cache_write"]
+        yield Price(tier, above, start, {field: held[field] for field in FIELDS if field in held}, scope)
 
 
 def _exact(field: str, price: Decimal) -> str:
@@ -253,6 +330,7 @@ def _text(provider: str, proposals: Iterable[Proposal], source: str, today: date
 def _price(price: Price) -> str:
     parts = [f"from = {price.start}"] if price.start else []
     parts += [f"tier = {_quoted(price.tier)}"] if price.tier != "standard" else []
+    parts += [f"scope = {_quoted(price.scope)}"] if price.scope else []
     parts += [f"above = {price.above:_}"] if price.above else []
     return ", ".join([*parts, *(f"{field} = {_quoted(text)}" for field, text in price.fields.items())])
 
