@@ -15,7 +15,7 @@ from transforms.price import Book, BookError, load_book
 from transforms.price.check import ERROR, Finding, check_book
 from transforms.price.entries import Entry, Files, iso
 from transforms.price.fields import EVER, FOREVER
-from transforms.price.history import Change, History, entry_row
+from transforms.price.history import Change, History, entry_row, state
 from transforms.price.rates import FIELDS
 
 BUILT_IN: Final = "built-in"
@@ -30,6 +30,7 @@ _SHOWN: Final = {
     "output": "out",
 }
 """Fields with a column of their own for people; others share one, unless they cost what these do anyway."""
+_UNITS: Final = "dollars per million tokens, fees per thousand"
 _LIKE: Final = {"tool_use": "input", "image_input": "input", "audio_input": "input", "reasoning": "output"}
 
 
@@ -70,8 +71,8 @@ def _folder(path: Path) -> Path | Files:
         raise BookError(f"{path.name}: cannot be read as TOML: {error}") from error
 
 
-def print_prices(entries: Iterable[Entry], title: str, fmt: str, more: Sequence[str] = ()) -> None:
-    """A row for each price; for people only the columns that say something. ``more``: further columns of ``entry_row``."""
+def print_prices(entries: Iterable[Entry], title: str, fmt: str) -> None:
+    """A row for each price; for people only the columns that say something."""
     rows = [entry_row(entry) for entry in sorted(entries, key=lambda entry: (entry.provider, entry.model, _in_order(entry)))]
     if fmt != Format.TABLE:
         names = (*_PLACE, "from", "to", *FIELDS, "free", "rate_id", "source", "recorded")
@@ -79,9 +80,9 @@ def print_prices(entries: Iterable[Entry], title: str, fmt: str, more: Sequence[
         show(table_of(rows, columns), fmt)
         return
     shown = [_for_people(row) for row in rows]
-    names = ("model", "tier", "band", "from", "to", *_SHOWN.values(), "other", *more)
+    names = ("model", "tier", "band", "from", "to", *_SHOWN.values(), "other")
     columns = [Column(name) for name in names if name == "model" or any(row[name] for row in shown)]
-    show(table_of(shown, columns, title, "dollars per million tokens, fees per thousand; --format json has every column"), fmt)
+    show(table_of(shown, columns, title, f"{_UNITS}; --format json has every column"), fmt)
 
 
 def _for_people(row: dict[str, Any]) -> dict[str, Any]:
@@ -93,34 +94,58 @@ def _for_people(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, **fields, "model": f"{row['provider']}/{row['model']}", "tier": tier, "band": band.strip(), "other": other}
 
 
-def print_history(found: History, logged: str, at: int) -> None:
-    """For people: a model's prices in order, then those corrected since, then its names."""
+def print_history(found: History, logged: str, at: int, holds: set[str]) -> None:
+    """For people: a model's prices in order and which are in force, then those corrected since, then its names."""
     fmt = Format.TABLE
     how = f"is read as {found.read_as.name!r} of" if found.read_as else "means nothing, though there is the model"
-    title = f"{logged!r} at {iso(at)} {how} {found.provider}/{found.model}"
-    if found.entries or found.corrected:
-        print_prices(found.entries, title, fmt, ("recorded",))
-        if found.corrected:
-            print_prices(found.corrected, "Corrected since", fmt, ("recorded",))
-        names = [[name.name, *_span(name.valid_from, name.valid_to), name.recorded or None] for name in found.names]
-        sources = dict.fromkeys(entry.free or entry.source for entry in found.entries)
-        columns = [Column("name"), Column("from"), Column("to"), Column("recorded")]
-        show(Table(columns, names, "Names", f"source: {'; '.join(sources)}"), fmt)
+    _print_of_one_model(found.entries, f"{logged!r} at {iso(at)} {how} {found.provider}/{found.model}", at, holds)
+    if found.corrected:
+        _print_of_one_model(found.corrected, "Corrected since", at, None)
+    names = [[name.name, *_span(name.valid_from, name.valid_to), name.recorded or None] for name in found.names]
+    sources = dict.fromkeys(entry.free or entry.source for entry in found.entries)
+    columns = [Column("name"), Column("from"), Column("to"), Column("recorded")]
+    kept = [i for i, _ in enumerate(columns) if i == 0 or any(row[i] for row in names)]
+    rows = [[row[i] for i in kept] for row in names]
+    show(Table([columns[i] for i in kept], rows, "Names", f"source: {'; '.join(sources)}"), fmt)
 
 
-def history_rows(found: History, holds: set[str]) -> list[dict[str, Any]]:
+def _print_of_one_model(entries: Sequence[Entry], title: str, at: int, holds: set[str] | None) -> None:
+    """Prices without what is the same in all of them, which stands below once. ``holds`` is None where none is in force."""
+    rows = [
+        {**_for_people(entry_row(entry)), "state": "" if holds is None else state(entry, at, holds)}
+        for entry in sorted(entries, key=_in_order)
+    ]
+    if all(row["cache_write"] in (None, row["cache_write_5m"]) for row in rows):
+        rows = [{**row, "write": ""} for row in rows]  # a write whose life is not named costs what one of five minutes does
+    names = ("state", "tier", "band", "from", "to", *_SHOWN.values(), "other", "recorded")
+    alike = [name for name in ("other", "recorded") if len({row[name] for row in rows}) == 1 and rows[0][name]]
+    columns = [Column(name) for name in names if name not in alike and any(row[name] for row in rows)]
+    show(table_of(rows, columns, title, ", ".join([_UNITS, *(f"{name} {rows[0][name]}" for name in alike)])), Format.TABLE)
+
+
+def history_rows(found: History, at: int, holds: set[str]) -> list[dict[str, Any]]:
     """What JSON and CSV say of a model: a row for each price, with the names that lead to it."""
     names = ", ".join(f"{n.name}" + (f" ({_when(n.valid_from, n.valid_to)})" if n.recorded else "") for n in found.names)
     read_as = found.read_as.name if found.read_as else None
     some = [(entry, False) for entry in sorted(found.entries, key=_in_order)]
     some += [(entry, True) for entry in sorted(found.corrected, key=_in_order)]
     more = {"read_as": read_as, "names": names}
-    return [{**entry_row(entry), "corrected": old, "holds": not old and entry.rate_id in holds, **more} for entry, old in some]
+    return [
+        {
+            **entry_row(entry),
+            "corrected": old,
+            "holds": not old and entry.rate_id in holds,
+            "state": "corrected" if old else state(entry, at, holds),
+            **more,
+        }
+        for entry, old in some
+    ]
 
 
 def print_history_rows(rows: list[dict[str, Any]], fmt: str) -> None:
     """The rows of ``history_rows``, exactly."""
-    names = (*_PLACE, "from", "to", *FIELDS, "free", "rate_id", "source", "recorded", "corrected", "holds", "read_as", "names")
+    names = (*_PLACE, "from", "to", *FIELDS, "free", "rate_id", "source", "recorded", "corrected", "holds")
+    names = (*names, "state", "read_as", "names")
     show(table_of(rows, [Column(name, Kind.COUNT if name == "above" else Kind.TEXT) for name in names]), fmt)
 
 

@@ -71,9 +71,9 @@ def show_(settings: Settings, fmt: str, model: str, provider: str, at: str | Non
     if fmt == Format.TABLE:
         for number, one in enumerate(found):
             click.echo() if number else None
-            print_history(one, model, time)
+            print_history(one, model, time, holds)
     else:
-        print_history_rows([row for one in found for row in history_rows(one, holds)], fmt)
+        print_history_rows([row for one in found for row in history_rows(one, time, holds)], fmt)
 
 
 @prices.command()

@@ -99,6 +99,39 @@ def test_show_finds_a_model_by_names_as_logged(own: Path, name: str) -> None:
         assert said in screen
 
 
+@pytest.mark.parametrize(
+    ("at", "states"),
+    [
+        ("2026-05-31", ["in force", "in force", "announced", "in force"]),
+        ("2026-06-01", ["past", "past", "in force", "in force"]),  # each price holds until the next one of its tier
+    ],
+)
+def test_show_says_which_prices_are_in_force_on_the_day(own: Path, at: str, states: list[str]) -> None:
+    found = rows("prices", "show", "large", "--at", at, "--price-books", own)
+    assert [row["state"] for row in found] == [*states, "corrected"]
+    lines = [line.split() for line in run("prices", "show", "large", "--at", at, "--price-books", own).stdout.splitlines()]
+    shown = [line for line in lines if {"standard", "batch"} & set(line)]
+    assert [" ".join(line[: len(state.split())]) for line, state in zip(shown, states, strict=False)] == states
+    assert len(shown) == len(states) + 1  # the corrected one has no state
+
+
+def test_show_says_what_an_own_price_overrules(own: Path) -> None:
+    (own / "acme.toml").write_text(BOOK.replace('"acme"', '"openai"').replace('"large"', '"gpt-4o-mini"').split("[[alias]]")[0])
+    found = rows("prices", "show", "gpt-4o-mini", "--provider", "openai", "--at", "2026-07-01", "--price-books", own)
+    states = {(row["tier"], row["from"], "#" in row["rate_id"]): row["state"] for row in found if not row["corrected"]}
+    assert states["batch", "", False] == states["standard", "", False] == "overruled"
+    assert states["batch", "", True] == states["standard", "2026-06-01", True] == "in force"
+
+
+@pytest.mark.parametrize("model", ["deepseek-v4-pro", "claude-sonnet-4-5", "gpt-5.6-luna", "gemini-3.6-flash"])
+def test_show_fits_a_terminal_of_100_columns(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    ran = CliRunner().invoke(cli, ["prices", "show", model], env={"COLUMNS": "100", "NO_COLOR": "1"})
+    assert max(map(len, ran.stdout.splitlines())) <= 100
+    states = [line.split("  ")[0] for line in ran.stdout.splitlines() if line.startswith(("in force ", "past ", "announced "))]
+    assert len(states) > 1  # a row for each price, not a list of fields
+    assert "in force" in states
+
+
 def test_show_reads_an_alias_at_its_time_and_names_what_is_near(own: Path) -> None:
     at = ("--price-books", own, "--provider", "openai", "--at")
     assert {row["model"] for row in rows("prices", "show", "gpt-4o", *at, "2024-06-01")} == {"gpt-4o-2024-05-13"}

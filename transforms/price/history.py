@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
@@ -54,6 +54,19 @@ def holding(book: Book, at: int, provider: str = "", model: str = "*", tier: str
         and tier in ("", entry.tier)
         and fnmatchcase(entry.model.lower(), model.lower())
     ]
+
+
+def state(entry: Entry, at: int, holds: Container[str]) -> str:
+    """How a price stands at a time (UTC microseconds): in force, announced, past, or overruled by one of a folder over it.
+
+    ``holds`` are the rate ids of the prices that hold then. A price with a window or a band is in force on its days, whatever
+    the hour or the prompt.
+    """
+    if entry.valid_from > at:
+        return "announced"
+    if entry.valid_to <= at:
+        return "past"
+    return "in force" if entry.rate_id in holds else "overruled"
 
 
 class History(NamedTuple):
