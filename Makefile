@@ -84,6 +84,7 @@ docs: setup ## write what is made from the code: pages, the list of exported col
 	@$(BIN)/python -m transforms.decode docs/formats.md
 	@$(BIN)/python -m tests.sinks.contract
 	@$(BIN)/python -m deploy.grafana.overview deploy/grafana/dashboards/overview.json
+	@$(BIN)/python -m deploy.grafana.money deploy/grafana/dashboards/money.json
 	@$(BIN)/python -m deploy.dataflow.template deploy/dataflow/metadata.json docs/dataflow.md
 
 clean: ## remove the environments and all that was made

@@ -61,7 +61,7 @@ def _code(column: str) -> str:
     return f"if({column} = '' OR match({column}, '[^A-Za-z0-9_./ -]'), concat('x:', hex({column})), {column})"
 
 
-def _shown(column: str) -> str:
+def shown(column: str) -> str:
     return f"if({column} = '', '(none)', {column})"
 
 
@@ -69,12 +69,15 @@ def _sum(prefix: str) -> str:
     return " + ".join(f"d.{leaf}" for leaf in LEAVES if leaf.startswith(prefix))
 
 
-_CHOSEN: Final = "\n  AND ".join(
-    f"$__conditionalAll({_code(f'd.{name}')} IN (${{{name}:singlequote}}), ${name})" for name in CHOICES
-)
+def chosen(*names: str) -> str:
+    """The condition that rows, called ``d``, are of what is chosen."""
+    return "\n  AND ".join(f"$__conditionalAll({_code(f'd.{name}')} IN (${{{name}:singlequote}}), ${name})" for name in names)
+
+
+_CHOSEN: Final = chosen(*CHOICES)
 
 # ``rollup`` is minute, hour or day: the name of a table less its s, and of its time column. In UTC each has one length.
-_ROWS: Final = f"""\
+ROWS: Final = f"""\
 FROM ${{rollup}}s AS d FINAL
 WHERE d.${{rollup}} > toTimeZone($__fromTime, 'UTC') - INTERVAL 1 ${{rollup}}
   AND d.${{rollup}} < $__toTime
@@ -88,43 +91,43 @@ SELECT
   sumOrNullIf(d.cost, d.price_status != 'unpriced') AS "Spend",
   sumOrNull(d.calls) AS "Calls",
   sumOrNull(if(d.price_status = 'unpriced', d.calls, 0)) AS "Calls without a price"
-{_ROWS}"""
+{ROWS}"""
 
 SPEND_OVER_TIME: Final = f"""\
 SELECT
   $__timeInterval(d.${{rollup}}) AS time,
   sumIf(d.cost, d.price_status != 'estimated') AS "from reported usage",
   sumIf(d.cost, d.price_status = 'estimated') AS "from counted text"
-{_ROWS}
+{ROWS}
 GROUP BY time
 ORDER BY time"""
 
 SPEND_BY_TEAM: Final = f"""\
 WITH largest AS (
   SELECT d.team
-  {_ROWS.replace(chr(10), chr(10) + "  ")}
+  {ROWS.replace(chr(10), chr(10) + "  ")}
   GROUP BY d.team
   ORDER BY sum(d.cost) DESC, sum(d.calls) DESC, d.team
   LIMIT {TOP}
 )
 SELECT
   $__timeInterval(d.${{rollup}}) AS time,
-  if(d.team IN (SELECT team FROM largest), {_shown("d.team")}, 'other teams') AS name,
+  if(d.team IN (SELECT team FROM largest), {shown("d.team")}, 'other teams') AS name,
   sum(d.cost) AS spend
-{_ROWS}
+{ROWS}
 GROUP BY time, name
 ORDER BY time, name"""
 
 TEAMS_AND_MODELS: Final = f"""\
 SELECT
-  {_shown("d.team")} AS "Team",
+  {shown("d.team")} AS "Team",
   concat(d.provider, '/', d.model) AS "Model",
   sumOrNullIf(d.cost, d.price_status != 'unpriced') AS "Spend",
   sum(d.calls) AS "Calls",
   sumIf(d.calls, d.price_status = 'unpriced') AS "Without a price",
   sum({_sum("input_")}) AS "Input tokens",
   sum({_sum("output_")}) AS "Output tokens"
-{_ROWS}
+{ROWS}
 GROUP BY "Team", "Model"
 ORDER BY "Spend" DESC NULLS LAST, "Calls" DESC, "Team", "Model"
 LIMIT 200"""
@@ -140,7 +143,7 @@ SELECT
   sum({_sum("")}) / nullIf(sum(sum({_sum("")})) OVER (), 0) AS "Share of tokens",
   sum(d.calls) AS "Calls",
   if(d.price_status = 'unpriced', NULL, sum(d.cost)) AS "Spend"
-{_ROWS}
+{ROWS}
 GROUP BY d.price_status
 ORDER BY "Calls" DESC, "Price\""""
 
@@ -148,7 +151,7 @@ SHARE_OVER_TIME: Final = f"""\
 SELECT
   $__timeInterval(d.${{rollup}}) AS time,
   {_SHARES}
-{_ROWS}
+{ROWS}
 GROUP BY time
 ORDER BY time"""
 
@@ -158,7 +161,7 @@ SELECT
   sumIf(d.calls, d.status = 'ok') * 60 / {_SECONDS} AS "ok",
   sumIf(d.calls, d.status = 'error') * 60 / {_SECONDS} AS "error",
   sumIf(d.calls, d.status NOT IN ('ok', 'error')) * 60 / {_SECONDS} AS "blocked, incomplete, cancelled"
-{_ROWS}
+{ROWS}
 GROUP BY time
 ORDER BY time"""
 
@@ -208,7 +211,7 @@ SELECT multiIf(
 def options(name: str) -> str:
     """The query for what can be chosen as ``name``: its code, and what is shown of it."""
     return (
-        f"SELECT DISTINCT {_code(f'd.{name}')} AS value, {_shown(f'd.{name}')} AS text\n"
+        f"SELECT DISTINCT {_code(f'd.{name}')} AS value, {shown(f'd.{name}')} AS text\n"
         "FROM days AS d FINAL\nWHERE d.calls != 0\nORDER BY text"
     )
 
@@ -218,18 +221,18 @@ def options(name: str) -> str:
 Json = dict[str, Any]
 
 
-def _fixed(name: str, color: str) -> Json:
-    return _override(name, {"color": {"mode": "fixed", "fixedColor": color}})
+def fixed(name: str, color: str) -> Json:
+    return override(name, {"color": {"mode": "fixed", "fixedColor": color}})
 
 
-def _override(name: str, properties: Mapping[str, Any]) -> Json:
+def override(name: str, properties: Mapping[str, Any]) -> Json:
     return {
         "matcher": {"id": "byName", "options": name},
         "properties": [{"id": key, "value": value} for key, value in properties.items()],
     }
 
 
-def _panel(kind: str, title: str, doc: str, sql: str, place: tuple[int, int, int, int], **more: Any) -> Json:
+def panel(kind: str, title: str, doc: str, sql: str, place: tuple[int, int, int, int], **more: Any) -> Json:
     """A panel: ``place`` is x, y, width and height on Grafana's grid of 24 columns."""
     x, y, width, height = place
     series = kind == "timeseries"
@@ -254,145 +257,145 @@ def _panel(kind: str, title: str, doc: str, sql: str, place: tuple[int, int, int
     }
 
 
-def _fields(unit: str, overrides: Sequence[Json] = (), **defaults: Any) -> Json:
+def fields(unit: str, overrides: Sequence[Json] = (), **defaults: Any) -> Json:
     return {"defaults": {"unit": unit, **defaults}, "overrides": list(overrides)}
 
 
-def _bars(unit: str, overrides: Sequence[Json] = (), **defaults: Any) -> Json:
+def bars(unit: str, overrides: Sequence[Json] = (), **defaults: Any) -> Json:
     custom = {"drawStyle": "bars", "fillOpacity": 80, "lineWidth": 0, "stacking": {"mode": "normal", "group": "A"}}
-    return _fields(unit, overrides, custom=custom, min=0, **defaults)
+    return fields(unit, overrides, custom=custom, min=0, **defaults)
 
 
-_LEGEND: Final = {"displayMode": "list", "placement": "bottom", "showLegend": True}
-_SERIES: Final = {"legend": _LEGEND, "tooltip": {"mode": "multi", "sort": "desc"}}
-_TABLE: Final = {"showHeader": True, "cellHeight": "sm"}
-_STAT: Final = {
+LEGEND: Final = {"displayMode": "list", "placement": "bottom", "showLegend": True}
+SERIES: Final = {"legend": LEGEND, "tooltip": {"mode": "multi", "sort": "desc"}}
+TABLE: Final = {"showHeader": True, "cellHeight": "sm"}
+STAT: Final = {
     "reduceOptions": {"values": False, "calcs": ["lastNotNull"], "fields": "/.*/"},
     "colorMode": "value",
     "graphMode": "none",
     "textMode": "value_and_name",
 }
-_GREY: Final = {"mode": "fixed", "fixedColor": "text"}
+GREY: Final = {"mode": "fixed", "fixedColor": "text"}
 
 
 def _panels() -> list[Json]:
     gauge = {"unit": "percentunit", "min": 0, "max": 1, "custom.cellOptions": {"type": "gauge", "mode": "basic"}}
     time = {"unit": "dateTimeAsLocal", "custom.width": 170}
     return [
-        _panel(
+        panel(
             "stat",
             "Spend",
             "Dollars of the calls that have a price. What the others cost is not known; they are counted beside it.",
             SPEND,
             (0, 0, 6, 8),
-            fieldConfig=_fields(
+            fieldConfig=fields(
                 "short",
                 [
-                    _override("Spend", {"unit": "currencyUSD", "decimals": 2}),
-                    _override("Calls without a price", {"color": {"mode": "thresholds"}}),
+                    override("Spend", {"unit": "currencyUSD", "decimals": 2}),
+                    override("Calls without a price", {"color": {"mode": "thresholds"}}),
                 ],
-                color=_GREY,
+                color=GREY,
                 noValue="no calls",
                 thresholds={"mode": "absolute", "steps": [{"color": "green", "value": None}, {"color": "red", "value": 1}]},
             ),
-            options={**_STAT, "orientation": "horizontal"},
+            options={**STAT, "orientation": "horizontal"},
         ),
-        _panel(
+        panel(
             "timeseries",
             "Spend over time",
             "Dollars per bar. Where nobody reported usage, the text was counted: an estimate.",
             SPEND_OVER_TIME,
             (6, 0, 18, 8),
-            fieldConfig=_bars("currencyUSD", [_fixed("from reported usage", "green"), _fixed("from counted text", "yellow")]),
-            options=_SERIES,
+            fieldConfig=bars("currencyUSD", [fixed("from reported usage", "green"), fixed("from counted text", "yellow")]),
+            options=SERIES,
         ),
-        _panel(
+        panel(
             "timeseries",
             f"Spend by team, {TOP} largest",
             "Dollars per bar, by the team that owns the calls.",
             SPEND_BY_TEAM,
             (0, 8, 12, 10),
-            fieldConfig=_bars("currencyUSD", displayName="${__field.labels.name}"),
-            options={**_SERIES, "legend": {**_LEGEND, "placement": "right"}},
+            fieldConfig=bars("currencyUSD", displayName="${__field.labels.name}"),
+            options={**SERIES, "legend": {**LEGEND, "placement": "right"}},
         ),
-        _panel(
+        panel(
             "table",
             "Teams and models",
             "The 200 largest by spend. An empty spend means that no call of the row has a price.",
             TEAMS_AND_MODELS,
             (12, 8, 12, 10),
-            fieldConfig=_fields("short", [_override("Spend", {"unit": "currencyUSD", "decimals": 4})]),
-            options=_TABLE,
+            fieldConfig=fields("short", [override("Spend", {"unit": "currencyUSD", "decimals": 4})]),
+            options=TABLE,
         ),
-        _panel(
+        panel(
             "timeseries",
             "How sure the dollars are, over time",
             "Share of calls by price status: priced, estimated from counted text, free and not billed by statement, unpriced.",
             SHARE_OVER_TIME,
             (0, 18, 12, 8),
-            fieldConfig=_bars("percentunit", [_fixed(name, color) for name, color in PRICE_STATUSES.items()], max=1),
-            options=_SERIES,
+            fieldConfig=bars("percentunit", [fixed(name, color) for name, color in PRICE_STATUSES.items()], max=1),
+            options=SERIES,
         ),
-        _panel(
+        panel(
             "table",
             "How sure the dollars are",
             "By calls and tokens, since what unpriced calls cost is not known. Tokens are the reported ones.",
             PRICED_SHARE,
             (12, 18, 12, 8),
-            fieldConfig=_fields(
+            fieldConfig=fields(
                 "short",
                 [
-                    _override("Share of calls", gauge),
-                    _override("Share of tokens", gauge),
-                    _override("Spend", {"unit": "currencyUSD", "decimals": 4}),
+                    override("Share of calls", gauge),
+                    override("Share of tokens", gauge),
+                    override("Spend", {"unit": "currencyUSD", "decimals": 4}),
                 ],
             ),
-            options=_TABLE,
+            options=TABLE,
         ),
-        _panel(
+        panel(
             "timeseries",
             "Calls per minute",
             "By outcome.",
             CALL_RATE,
             (0, 26, 10, 8),
-            fieldConfig=_bars("short", [_fixed("ok", "green"), _fixed("error", "red")]),
-            options=_SERIES,
+            fieldConfig=bars("short", [fixed("ok", "green"), fixed("error", "red")]),
+            options=SERIES,
         ),
-        _panel(
+        panel(
             "stat",
             "Freshness",
             "Age of the newest minute with calls, whatever the time range.",
             FRESHNESS,
             (10, 26, 4, 8),
-            fieldConfig=_fields("s", color=_GREY, noValue="no calls", decimals=0),
-            options={**_STAT, "orientation": "horizontal"},
+            fieldConfig=fields("s", color=GREY, noValue="no calls", decimals=0),
+            options={**STAT, "orientation": "horizontal"},
         ),
-        _panel(
+        panel(
             "table",
             "Dead letters by reason",
             "Records that could not be read, by the time they were written to the store. Of all tenants and teams.",
             DEAD_LETTERS,
             (14, 26, 10, 4),
-            fieldConfig=_fields(
+            fieldConfig=fields(
                 "short",
-                [_override("Last written", time), _override("Dead letters", {"custom.width": 110})],
+                [override("Last written", time), override("Dead letters", {"custom.width": 110})],
                 noValue="none in the time range",
             ),
-            options=_TABLE,
+            options=TABLE,
         ),
-        _panel(
+        panel(
             "table",
             "Last runs",
             "The ten latest runs of the job, whatever the time range.",
             RUNS,
             (14, 30, 10, 4),
-            fieldConfig=_fields("short", [_override("Started", time), _override("Ended", time)], noValue="no run yet"),
-            options=_TABLE,
+            fieldConfig=fields("short", [override("Started", time), override("Ended", time)], noValue="no run yet"),
+            options=TABLE,
         ),
     ]
 
 
-def _variable(name: str, sql: str, **more: Any) -> Json:
+def variable(name: str, sql: str, **more: Any) -> Json:
     return {
         "type": "query",
         "name": name,
@@ -408,6 +411,11 @@ def _variable(name: str, sql: str, **more: Any) -> Json:
 
 def dashboard() -> Json:
     """The dashboard as Grafana reads it."""
+    return board("overview", "LLM spend", "Spend, by team and model, how sure it is, and how the pipeline does.", _panels())
+
+
+def board(name: str, title: str, doc: str, panels: Sequence[Json], since: str = "now-24h") -> Json:
+    """A dashboard of these panels, with the choices that all have, and links to the others."""
     all_of = {"selected": True, "text": ["All"], "value": ["$__all"]}
     source = {
         "type": "datasource",
@@ -420,34 +428,34 @@ def dashboard() -> Json:
         "refresh": 1,
         "hide": 0,
     }
-    chosen = [
-        _variable(name, options(name), label=name.capitalize(), multi=True, includeAll=True, current=all_of, refresh=1, hide=0)
+    offered = [
+        variable(name, options(name), label=name.capitalize(), multi=True, includeAll=True, current=all_of, refresh=1, hide=0)
         for name in CHOICES
     ]
     # Asked anew whenever the time range changes, and hidden: it has one value.
-    rollup = _variable("rollup", ROLLUP, multi=False, includeAll=False, current={}, refresh=2, hide=2)
+    rollup = variable("rollup", ROLLUP, multi=False, includeAll=False, current={}, refresh=2, hide=2)
     return {
-        "uid": f"{UID}-overview",
-        "title": "LLM spend",
-        "description": "Spend, by team and model, how sure it is, and how the pipeline does.",
+        "uid": f"{UID}-{name}",
+        "title": title,
+        "description": doc,
         "tags": [UID],
         "schemaVersion": 39,
         "editable": True,
         "graphTooltip": 1,
         "timezone": "browser",
-        "time": {"from": "now-24h", "to": "now"},
+        "time": {"from": since, "to": "now"},
         "refresh": "1m",
-        "templating": {"list": [source, *chosen, rollup]},
+        "templating": {"list": [source, *offered, rollup]},
         "annotations": {"list": []},
-        "links": [],
-        "panels": [{"id": number, **panel} for number, panel in enumerate(_panels(), 1)],
+        "links": [{"type": "dashboards", "title": "", "tags": [UID], "asDropdown": False, "includeVars": True, "keepTime": True}],
+        "panels": [{"id": number, **one} for number, one in enumerate(panels, 1)],
     }
 
 
-def document() -> str:
-    """The file of the dashboard."""
-    return json.dumps(dashboard(), indent=2, ensure_ascii=False) + "\n"
+def document(of: Json) -> str:
+    """The file of a dashboard."""
+    return json.dumps(of, indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(document(), encoding="utf-8")
+    Path(sys.argv[1]).write_text(document(dashboard()), encoding="utf-8")
