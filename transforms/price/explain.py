@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -11,7 +11,8 @@ import pyarrow as pa
 from schemas.call import LEAVES
 from transforms.price.book import NO_PRICE, Book, Key
 from transforms.price.contracts import ANYBODY, Payer
-from transforms.price.entries import Entry
+from transforms.price.entries import Entry, iso
+from transforms.price.history import nearest
 from transforms.price.pricing import PricedColumns, key_of, price_batch
 from transforms.price.rates import PICO_PER_DOLLAR, UNITS, dollars, plain, unit_size
 
@@ -91,7 +92,7 @@ WHY: Final = {
     "overflow": "a count or the cost is more than a call can have",
     "bad_value": "a count or a stated cost is negative",
     "unknown_provider": "the book has no such provider",
-    "unknown_model": "the book has no such model; state it in own prices",
+    "unknown_model": "the book has no such model",
     "unknown_tier": "the model has no price in this tier",
     "unknown_scope": "the model has no price in this region scope",
     "before_first_price": "the call began before the first price that the book knows",
@@ -135,6 +136,8 @@ def explain_call(book: Book, call: Mapping[str, Any]) -> CallExplanation:
         why = found.entry.free
     elif reason.startswith("no_rate:"):
         why = f"the price states nothing for {reason.removeprefix('no_rate:')}"
+    if reason in NO_PRICE:
+        why += f"; {_remedy(book, key, reason, call['event_time'])}"
     return CallExplanation(
         status,
         reason,
@@ -146,6 +149,30 @@ def explain_call(book: Book, call: Mapping[str, Any]) -> CallExplanation:
         key.tier,
         book.book_version,
     )
+
+
+def _remedy(book: Book, key: Key, reason: str, at: int) -> str:
+    """What the book has instead of a price that it lacks, and where to state that."""
+    rule = book.meaning(key.provider, key.model, at)
+    known = [e for e in book.entries if rule and (e.provider, e.model, e.contract) == (key.provider, rule.model, "")]
+    if reason == "unknown_provider":
+        has = f"it has {', '.join(book.providers)}"
+    elif reason == "unknown_tier":
+        has = f"it has {', '.join(dict.fromkeys(entry.tier for entry in known))}"
+    elif reason == "unknown_scope":
+        has = f"it has {', '.join(dict.fromkeys(entry.scope or 'the base' for entry in known))}"
+    elif reason == "unknown_model" or not known:
+        near = nearest(book, key.model, key.provider)
+        has = f"it has {', '.join(near)}" if near else "no name of it is like this one"
+    elif reason == "before_first_price":
+        has = f"that is of {iso(min(entry.valid_from for entry in _of(known, key.tier)))}"
+    else:
+        has = f"that was on {iso(max(entry.valid_to for entry in _of(known, key.tier)))}"
+    return f"{has}; mend the log's field, or state the price in a folder of --price-books"
+
+
+def _of(known: Sequence[Entry], tier: str) -> Sequence[Entry]:
+    return [entry for entry in known if entry.tier == tier] or known
 
 
 def _line(unit: str, count: int, rate: int | None, listed: int | None) -> Line:
