@@ -76,7 +76,8 @@ class Content:
 
     ``tools_json`` is the request's tool list as compact JSON (``b""``: none), so that a repeated tool set is
     recognised by its bytes; ``schema_json`` likewise for a response schema. ``thinking``: the model was asked to think
-    first, where a vendor adds instructions for it. ``token_inputs`` counts input that
+    first, where a vendor adds instructions for it. ``reasoned``: the answer holds an item of reasoning, shown or not.
+    ``refused``: the answer says so where a model may refuse. ``token_inputs`` counts input that
     arrived already tokenized (embeddings accept token ids). ``complete`` is false where the record holds only part
     of what the model read (server-side history, redaction, truncation, elided blobs).
     """
@@ -87,6 +88,8 @@ class Content:
     schema_json: bytes = b""
     tool_choice: str = ""
     thinking: bool = False
+    reasoned: bool = False
+    refused: bool = False
     token_inputs: int = 0
     complete: bool = True
 

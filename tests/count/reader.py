@@ -73,6 +73,9 @@ def convert(row: dict[str, Any]) -> Real | None:
         content.complete = content.complete and all(
             "[ELIDED" not in part.text for message in content.prompt for part in message.parts
         )
+    times = [chunk.get("created") or (chunk.get("response") or chunk).get("created_at") for chunk in chunks or [response]]
+    call.event_time = int(max((time for time in times if isinstance(time, (int, float))), default=0)) * 1_000_000
+    call.params = _compact({key: value for key, value in request.items() if key in ("stop", "temperature")})
     usage = row["usage"]
     details = usage.get("completion_tokens_details") or usage.get("output_tokens_details") or {}
     seen = usage.get("prompt_tokens", usage.get("input_tokens", usage.get("promptTokenCount")))
@@ -175,6 +178,7 @@ def _chat(request: dict[str, Any], chunks: list[Any], call: Call, content: Conte
             answer = answers.setdefault(choice.get("index") or 0, {"role": "assistant", "content": "", "calls": {}})
             said = choice.get("message") or choice.get("delta") or {}
             answer["content"] += (said.get("content") or "") + (said.get("refusal") or "")
+            content.refused |= bool(said.get("refusal"))
             call.stop_reason = choice.get("finish_reason") or call.stop_reason
             if said.get("function_call"):
                 said = {"tool_calls": [{"function": said["function_call"]}]}
@@ -222,10 +226,13 @@ def _responses(request: dict[str, Any], chunks: list[Any], call: Call, content: 
         if not isinstance(response, dict) or not response.get("output"):
             continue
         call.model = response.get("model") or call.model
+        call.stop_reason = (response.get("incomplete_details") or {}).get("reason") or response.get("status") or ""
         content.output = []
+        content.reasoned = any(item["type"] == "reasoning" for item in response["output"])
         for item in response["output"]:
             if item["type"] == "message":
                 content.output.append(Message("assistant", _parts(item["content"])))
+                content.refused |= any(block.get("type") == "refusal" for block in item["content"])
             elif item["type"] == "function_call":
                 content.output.append(Message("assistant", (Part("call", item["arguments"], item["name"]),)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -181,7 +182,7 @@ def test_tools(o200k: Callable[[str], int]) -> None:
 
 
 def test_answer_with_a_call(o200k: Callable[[str], int]) -> None:
-    call = counted(make([say("user", "Hi")], [Message("assistant", (Part("call", '{"x": 1}', "f"),))], tools=TOOLS))
+    call = counted(make([say("user", "Hi")], [Message("assistant", (Part("call", '{"x":1}', "f"),))], tools=TOOLS))
     assert call.answer_call_tokens == call.answer_tokens == o200k("f") + o200k('{"x":1}')
     assert call.counted_output == call.answer_tokens + 7
 
@@ -204,6 +205,80 @@ def test_calls_of_responses_are_written_as_one(o200k: Callable[[str], int]) -> N
     assert (call.answer_call_tokens, call.counted_output) == (o200k(wrapper), o200k(wrapper) + 11)
     one = counted(make([say("user", "?")], items[:1], api="openai.responses"))
     assert one.counted_output == o200k("functions.f") - 1 + o200k("{}") + 8
+
+
+def answered(*parts: Part, choice: str = "", model: str = "gpt-4o", items: bool = False, **more: Any) -> int:
+    """Tokens counted for an answer of ``parts``: one message, or ``items`` of the Responses API; ``more`` are fields of the call
+    or of its content."""
+    output = [Message("assistant", (part,)) for part in parts] if items else [Message("assistant", parts)]
+    inside = {name: more.pop(name) for name in ("tools", "schema", "reasoned", "refused") if name in more}
+    call = make([say("user", "?")], output, model, inside.pop("tools", b""), inside.pop("schema", b""), **more)
+    if items:
+        call.api = "openai.responses"
+    assert call.content is not None
+    call.content.tool_choice = choice
+    for name, value in inside.items():
+        setattr(call.content, name, value)
+    found = counted(call).counted_output
+    assert found is not None
+    return found
+
+
+SAY = Part("text", "Four plus five is nine.")  # 6 tokens
+LOOK = Part("call", '{"isbn":"7"}', "look_up")  # 2 tokens of a name and 5 of arguments
+ONE_TOOL = b'[{"type":"function","function":{"name":"look_up"}}]'
+
+
+def test_the_token_that_ends_an_answer_is_told_by_some() -> None:
+    def on(day: str, **more: Any) -> int:
+        time = datetime.fromisoformat(day + "T12:00+00:00").timestamp()
+        return answered(SAY, event_time=int(time) * 1_000_000, **more)
+
+    assert [on(day) for day in ("2025-01-12", "2025-01-22", "2025-05-13", "2025-05-20")] == [6, 7, 7, 6]
+    assert on("2025-03-14", params=b'{"stop":["\\nObservation:"]}') == 6  # it may have ended there
+    assert on("2025-03-14", params=b'{"stop":[]}') == 7
+    assert on("2025-03-14", stop_reason="length") == 6
+    assert answered(SAY, provider="azure") == answered(SAY, items=True) == 7
+    assert answered(SAY, items=True, stop_reason="max_output_tokens") == 6
+    assert answered(SAY, refused=True) == 7
+
+
+def test_words_before_a_call_are_closed_too() -> None:
+    assert answered(SAY, LOOK, tools=ONE_TOOL) == 6 + 1 + 7 + 7
+    assert answered(SAY, LOOK, tools=ONE_TOOL, provider="azure") == 6 + 2 + 7 + 8
+    assert answered(SAY, LOOK, tools=ONE_TOOL, items=True) == 6 + 2 + 7 + 8
+    assert answered(SAY, LOOK, model="gpt-5.4", items=True) == (6 + 4) + 3 + (7 + 11)
+
+
+def test_a_call_whose_name_was_given() -> None:
+    assert answered(LOOK, choice="look_up", tools=ONE_TOOL) == 5
+    assert answered(LOOK, choice="required", tools=ONE_TOOL) == 7 + 7
+    assert answered(LOOK, choice="look_up", tools=ONE_TOOL, items=True) == 5 + 1
+    assert answered(LOOK, choice="required", tools=ONE_TOOL, items=True) == 5 + 1
+    assert answered(LOOK, choice="look_up", tools=ONE_TOOL, model="gpt-5-mini") == 7 + 16  # there it was
+    assert answered(SAY, choice="none", tools=ONE_TOOL, items=True) == answered(SAY, items=True)
+
+
+def test_a_call_with_blanks_was_one_of_several_to_be(o200k: Callable[[str], int]) -> None:
+    """Arguments come out of the wrapper call as Python writes JSON; models write them without blanks, or on lines."""
+    spaced = Part("call", '{"a": 1, "b": 2}', "add")
+    wrapper = '{"tool_uses":[{"recipient_name":"functions.add","parameters":{"a":1,"b":2}}]}'
+    assert answered(spaced, tools=ONE_TOOL) == o200k(wrapper) + 10
+    on_lines = Part("call", '{\n  "a": 1,\n  "b": 2\n}', "add")
+    assert answered(on_lines, tools=ONE_TOOL) == o200k("add") + o200k('{"a":1,"b":2}') + 7
+    assert answered(spaced, model="gpt-5") == o200k("add") + o200k('{"a":1,"b":2}') + 16
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "call", "thought", "schema"),
+    [("gpt-5", 4, 11, 2, 3), ("gpt-5.6-sol", 4, 11, 2, 4), ("o4-mini", 4, 11, 2, 3), ("o3-mini", 1, 11, 0, 3)],
+)
+def test_answers_of_models_that_reason_on_responses(model: str, text: int, call: int, thought: int, schema: int) -> None:
+    assert answered(SAY, model=model, items=True) == 6 + text
+    assert answered(LOOK, model=model, items=True) == 7 + call
+    assert answered(SAY, model=model, items=True, reasoned=True) == 6 + text + thought
+    assert answered(SAY, model=model, items=True, schema=b'{"name":"n","schema":{}}') == 6 + text + schema
+    assert answered(Part("reasoning", "A summary."), SAY, model=model, items=True, reasoned=True) == 6 + text + thought
 
 
 def test_what_models_of_gpt_5_are_told_before_tools() -> None:

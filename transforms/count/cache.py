@@ -76,6 +76,11 @@ class Space(Recent):
         return hashlib.blake2b(b"".join(digests), digest_size=DIGEST_BYTES, key=self._key, person=b"list").digest()
 
 
+def bits(digest: bytes) -> int:
+    """The 64 bits of a digest that are stored; 0 for no text."""
+    return int.from_bytes(digest[:8], "big")
+
+
 def utf8(text: str) -> bytes:
     """UTF-8 of any ``str``: a lone surrogate becomes the three bytes it would have."""
     try:

@@ -18,22 +18,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from schemas.call import Call, Content
 from transforms.count import rules
-from transforms.count.cache import Entry, Space, utf8
-from transforms.count.families import Family, StandIn, family
-from transforms.count.messages import HISTORY, RESPONSES, RESULT, SYSTEM, USER, Counted, call_tokens, framed, name_tokens
-from transforms.count.prompt import count_prompt, message_of
+from transforms.count.answer import CHAT, count_answer
+from transforms.count.cache import Space, bits, utf8
+from transforms.count.declared import response_schema, tool_set
+from transforms.count.families import Family, family
+from transforms.count.messages import HISTORY, RESPONSES, RESULT, SYSTEM, USER, Counted, framed
+from transforms.count.prompt import count_prompt
 from transforms.count.tokenizers import tokenizer
 from transforms.recent import Budget
 
-_CHAT: Final = frozenset({"", "chat", "count_tokens"})
 _FREE: Final = frozenset({"", "auto", "none", "validated"})
 _CHOICES: Final = _FREE | {"required", "any"}
 _MAX_SPACES: Final = 1024
@@ -89,7 +88,9 @@ class Counter:
             trail += (b"S", space.digest(content.schema_json))
         trail.append(b"A")
         if content.output:
-            unseen |= _output(call, content, kind, space, trail)
+            made, said = count_answer(call, content, kind, space)
+            unseen |= made
+            trail += said
         trail += (b"E", framed(utf8(content.tool_choice)), content.token_inputs.to_bytes(8, "big"), call.params)
         call.content_hash = space.digest(b"".join(trail))
         if call.counted_input is None and call.counted_output is None:
@@ -124,7 +125,7 @@ def _counter(kind: Family) -> Callable[[str], int]:
 
 def _plain(call: Call, content: Content, kind: Family) -> bool:
     """Whether a chat template alone tells how the call is written: texts of a chat, without tools, a schema or names."""
-    if call.operation not in _CHAT or content.tools_json or content.schema_json or (kind.single and len(content.prompt) > 1):
+    if call.operation not in CHAT or content.tools_json or content.schema_json or (kind.single and len(content.prompt) > 1):
         return False
     if kind.hidden.thinking and call.output_reasoning and not content.thinking:
         return False  # instructions to think may be there or not
@@ -155,30 +156,30 @@ def _input(call: Call, content: Content, kind: Family, space: Space, trail: list
     tokens, sizes, messages, digests = prompt.tokens.copy(), prompt.sizes, prompt.number, prompt.digests
     tokens[USER] += content.token_inputs
     tools_around = _tools(call, content, prompt.counted, kind, space, trail)
-    framing = kind.reply + prompt.framing + tools_around if call.operation in _CHAT else 0
+    framing = kind.reply + prompt.framing + tools_around if call.operation in CHAT else 0
     call.media_parts += prompt.media
     scaled, hashed = kind.scaled, space.together
     total = call.tools_tokens = scaled(call.tools_tokens)
     if messages[SYSTEM]:
         call.system_messages, call.system_bytes = messages[SYSTEM], sizes[SYSTEM]
         call.system_tokens = scaled(tokens[SYSTEM])
-        call.system_hash = _bits(hashed(digests[SYSTEM]))
+        call.system_hash = bits(hashed(digests[SYSTEM]))
         total += call.system_tokens
     if messages[HISTORY] or tokens[HISTORY]:
         call.history_messages, call.history_bytes = messages[HISTORY], sizes[HISTORY]
         call.history_tokens = scaled(tokens[HISTORY])
-        call.history_hash = _bits(hashed(digests[HISTORY]))
+        call.history_hash = bits(hashed(digests[HISTORY]))
         total += call.history_tokens
     if messages[RESULT]:
         call.tool_result_messages, call.tool_result_bytes = messages[RESULT], sizes[RESULT]
         call.tool_result_tokens = scaled(tokens[RESULT])
-        call.tool_result_hash = _bits(hashed(digests[RESULT]))
+        call.tool_result_hash = bits(hashed(digests[RESULT]))
         total += call.tool_result_tokens
     if messages[USER] or tokens[USER]:
         call.user_messages, call.user_bytes, call.user_tokens = messages[USER], sizes[USER], scaled(tokens[USER])
-        call.user_hash = _bits(hashed(digests[USER]))
+        call.user_hash = bits(hashed(digests[USER]))
         total += call.user_tokens
-    if call.operation in _CHAT:
+    if call.operation in CHAT:
         framing += 0 if messages[SYSTEM] else kind.unasked
         framing = max(0, scaled(framing) + kind.offset + _hidden(content, kind))
     call.counted_input = total + framing
@@ -205,7 +206,7 @@ def _tools(call: Call, content: Content, counted: Sequence[Counted], kind: Famil
     responses = call.api == RESPONSES
     digests: list[bytes] = []
     if tools_json:
-        entry = space.young.get(tools_json) or _remember(tools_json, partial(_tool_set, responses, kind.stand_in), space)
+        entry = tool_set(tools_json, kind, responses, space)
         tools = entry.tokens
         call.tools_count, call.tools_bytes = entry.items, entry.size
         digests.append(entry.digest)
@@ -218,7 +219,7 @@ def _tools(call: Call, content: Content, counted: Sequence[Counted], kind: Famil
         if tools and kind.hidden_reasoning and _DESCRIBED.search(tools_json) is None:
             framing -= 1
     if schema_json:
-        entry = _shape(schema_json, kind, space)
+        entry = response_schema(schema_json, kind, space)
         schema = entry.tokens
         call.tools_bytes += entry.size
         digests.append(entry.digest)
@@ -226,7 +227,7 @@ def _tools(call: Call, content: Content, counted: Sequence[Counted], kind: Famil
         if kind.schema_named and not tools_json and not responses:
             turns = 1 + sum(message.role == "assistant" for message in content.prompt)
             framing += turns * (2 + entry.items)
-    call.tools_hash = _bits(space.together(digests))
+    call.tools_hash = bits(space.together(digests))
     call.tools_tokens = tools + schema
     if kind.stand_in is not None:
         return 0  # what joins them is not known
@@ -242,91 +243,6 @@ def _tools(call: Call, content: Content, counted: Sequence[Counted], kind: Famil
     if responses:
         framing += kind.responses_tools if tools else -4 if kind.tools_apart and not beside else -3
     return framing
-
-
-def _shape(schema_json: bytes, kind: Family, space: Space) -> Entry:
-    return space.young.get((schema_json,)) or _remember((schema_json,), partial(_schema, kind.stand_in), space)
-
-
-def _remember(key: bytes | tuple[bytes], make: Callable[[bytes, Space], Entry], space: Space) -> Entry:
-    """The entry under ``key``: tools by their JSON, a response schema by its JSON in a tuple."""
-    data = key if isinstance(key, bytes) else key[0]
-    found: Entry | None = space.old.get(key)
-    if found is None:
-        found = make(data, space)
-    space.keep(key, found, sys.getsizeof(data))
-    return found
-
-
-def _output(call: Call, content: Content, kind: Family, space: Space, trail: list[bytes]) -> bool:
-    """Count the answer, all its choices; say whether something in it could not be counted."""
-    text = called = framing = size = 0
-    unseen = False
-    digests: list[bytes] = []
-    wrapped: list[int] = []  # how many calls are written as one
-    responses = call.api == RESPONSES
-    chat = call.operation in _CHAT
-    azure = call.provider.startswith("azure")
-    text_close, call_close = kind.text_close, kind.call_close
-    if responses:
-        text_close, call_close = kind.responses_text_close, kind.responses_call_close
-    for message in content.output:
-        one = space.young.get(message) or message_of(message, kind, responses, space)
-        trail.append(one.trail)
-        text += one.text
-        size += one.size
-        if one.digest:
-            digests.append(one.digest)
-        call.media_parts += one.media
-        unseen |= one.media > 0  # made by the model: what it costs is not what reading it would
-        if one.called:
-            called += one.calls
-            if content.tool_choice == one.called[0]:  # the name was given, not written
-                called -= name_tokens(one.called[0], space)
-            elif chat:
-                wrapped.append(len(one.called))
-        elif one.size and chat:
-            framing += 0 if kind.open and call.stop_reason == "length" else text_close
-            if content.schema_json and content.tools_json and kind.schema_named and not responses:
-                # the schema is named where an answer may be a call, too
-                framing += 2 + _shape(content.schema_json, kind, space).items
-            if call.stop_reason != "length" and not kind.hidden_reasoning and kind.openai:
-                framing += (1 if content.tools_json else 0) + azure
-    if responses and len(wrapped) > 1:  # items of their own, but written as one call around them all
-        written = [(part.name, part.text) for message in content.output for part in message.parts if part.kind == "call"]
-        called, wrapped = call_tokens(written, space, apart=False), [len(written)]
-    framing += sum(call_close + (3 if number > 1 else 0) + azure for number in wrapped)
-    call.answer_call_tokens = kind.scaled(called)
-    call.answer_tokens = kind.scaled(text) + call.answer_call_tokens
-    call.answer_bytes = size
-    call.answer_hash = _bits(space.together(digests))
-    call.counted_output = call.answer_tokens + (framing if kind.exact or kind.stand_in is not None else 0)
-    return unseen
-
-
-def _tool_set(responses: bool, stand_in: StandIn | None, tools_json: bytes, space: Space) -> Entry:
-    rendered = rules.render_tools(tools_json, responses)
-    if stand_in is not None:
-        text = rules.declarations(tools_json)
-        tokens = space.once(text).tokens + text.count('"') * stand_in.quotes // 1000
-    else:
-        tokens = max(0, space.once(rendered.text).tokens - rendered.discount) if rendered.text else 0
-    return Entry(tokens, space.digest(tools_json), len(tools_json), rendered.tools)
-
-
-def _schema(stand_in: StandIn | None, schema_json: bytes, space: Space) -> Entry:
-    """The response schema; ``items`` is the number of tokens of its name."""
-    shape = rules.render_schema(schema_json)
-    name = space.text(shape.name).tokens
-    if stand_in is not None:
-        tokens = space.once(rules.schema_body(schema_json)).tokens * (1000 + stand_in.schema) // 1000
-        return Entry(tokens, space.digest(schema_json), len(schema_json), name)
-    return Entry(space.once(shape.text).tokens, space.digest(schema_json), len(schema_json), name)
-
-
-def _bits(digest: bytes) -> int:
-    """The 64 bits of a digest that are stored; 0 for no text."""
-    return int.from_bytes(digest[:8], "big")
 
 
 def _answered(call: Call) -> bool:
@@ -346,5 +262,5 @@ def _stand_in(call: Call, kind: Family) -> None:
     call.output_visible = call.counted_output
     call.usage_source = "counted"
     whole = call.counted_input is not None and (call.counted_output is not None or call.operation == "embedding")
-    seen = call.count_quality != "partial" and not (call.counted_output_error is None and call.operation in _CHAT)
+    seen = call.count_quality != "partial" and not (call.counted_output_error is None and call.operation in CHAT)
     call.usage_quality = "ok" if whole and seen else "partial"

@@ -104,10 +104,12 @@ class Family(NamedTuple):
     schema_named: bool = True  # the response schema's name is repeated at each assistant turn
     choice_named: bool = True  # the tool that is to be called is named in the prompt
     hidden_reasoning: bool = False  # billed output that no record shows
-    text_close: int = 0  # closes an answer of text
+    text_close: int = 0  # closes an answer of text, beside the token that ends it
     call_close: int = 7  # wraps an answer that is one tool call
-    responses_text_close: int = 1  # the same on the Responses API
-    responses_call_close: int = 8
+    responses_text_close: int = 0  # the same on the Responses API
+    responses_call_close: int = 7
+    responses_thought: int = 0  # more where an item of reasoning goes before, Responses API
+    schema_close: int = 0  # more where the answer is held to a schema, of models that reason
     images: Tiles | Patches | None = None
     permille: int = 1000
     offset: int = 0
@@ -145,6 +147,11 @@ _REASONING: Final = Family(
     schema_named=False,
     choice_named=False,
     hidden_reasoning=True,
+    call_close=16,
+    responses_text_close=3,
+    responses_call_close=10,
+    responses_thought=2,
+    schema_close=3,
 )
 _O: Final = _REASONING._replace(
     name="o-series", preamble=1, round_trip=3, text_close=12, responses_tools=-3, images=Tiles(75, 150)
@@ -156,13 +163,10 @@ _GPT5: Final = _REASONING._replace(
     round_trip=6,
     responses_tools=0,
     text_close=9,
-    call_close=16,
-    responses_text_close=6,
-    responses_call_close=13,
     images=Tiles(70, 140),
 )
 _GPT54: Final = _GPT5._replace(
-    name="gpt-5.4", responses_trip=7, text_close=3, responses_text_close=4, responses_call_close=11, images=Patches(1000, 2500)
+    name="gpt-5.4", responses_trip=7, text_close=3, call_close=10, schema_close=4, images=Patches(1000, 2500)
 )
 _EMBEDDING: Final = Family("embedding", "cl100k_base", True)
 
@@ -323,7 +327,7 @@ _RULES: Final[tuple[tuple[str, Family], ...]] = (  # the first match wins
     (r"gpt-4\.1-nano", _GPT4O._replace(name="gpt-4.1-nano", images=Patches(2466))),
     (r"gpt-?4o|chatgpt-4o|gpt-4\.[15]|gpt-audio|gpt-realtime|computer-use", _GPT4O),
     (r"o4-mini", _O._replace(name="o4-mini", images=Patches(1723))),
-    (r"(^|-)o3-mini", _O._replace(name="o3-mini", round_trip=0)),
+    (r"(^|-)o3-mini", _O._replace(name="o3-mini", round_trip=0, responses_text_close=0, responses_thought=0)),
     (r"(^|-)o\d+(-|$)|codex-mini", _O),
     (r"gpt-5\.[4-9]-mini", _GPT54._replace(name="gpt-5.4-mini", images=Patches(1620))),
     (r"gpt-5\.[4-9]-nano", _GPT54._replace(name="gpt-5.4-nano", images=Patches(1219))),

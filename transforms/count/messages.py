@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from schemas.call import Media, Message, Part
 from transforms.count import rules
-from transforms.count.cache import Space, utf8
+from transforms.count.cache import LONG_TEXT, Space, utf8
 from transforms.count.families import Family, image_tokens, least_image
 
 SYSTEM: Final = 0
@@ -49,6 +49,17 @@ class Counted(NamedTuple):
     unseen: bool
     results: tuple[int, int, bytes] | None
     only_calls: bool
+
+
+def message_of(message: Message, kind: Family, responses: bool, space: Space) -> Counted:
+    """The counted form of one message, remembered."""
+    found: Counted | None = space.find(message)
+    if found is None:
+        found = count_message(message, kind, responses, space)
+    characters = spoken(message.parts)
+    if characters <= LONG_TEXT:
+        space.keep(message, found, 3 * characters + len(found.trail) + 400 + 120 * len(message.parts))
+    return found
 
 
 def count_message(message: Message, kind: Family, responses: bool, space: Space) -> Counted:
@@ -95,7 +106,7 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
         digests.append(entry.digest)
         if part.kind == "call":
             calls.append((part.name, part.text))
-        else:
+        elif part.kind != "reasoning" or not (kind.openai and kind.hidden_reasoning):  # a summary of it, which nobody is billed
             text += entry.tokens
             said |= part.text != ""
     called_tokens = 0

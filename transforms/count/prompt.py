@@ -7,9 +7,9 @@ from typing import Final
 
 from schemas.call import Message
 from transforms.count import rules
-from transforms.count.cache import LONG_TEXT, Space
+from transforms.count.cache import Space
 from transforms.count.families import Family
-from transforms.count.messages import HISTORY, RESULT, SEVERAL_RESULTS, USER, Counted, count_message, spoken
+from transforms.count.messages import HISTORY, RESULT, SEVERAL_RESULTS, USER, Counted, message_of, spoken
 
 SHORTEST: Final = 4
 """Prompts of fewer messages are not remembered as a whole: each message is."""
@@ -172,17 +172,6 @@ def _count(messages: list[Message], kind: Family, responses: bool, space: Space)
         one = space.young.get(message)
         counted.append(message_of(message, kind, responses, space) if one is None else one)
     return counted
-
-
-def message_of(message: Message, kind: Family, responses: bool, space: Space) -> Counted:
-    """The counted form of one message, remembered."""
-    found: Counted | None = space.find(message)
-    if found is None:
-        found = count_message(message, kind, responses, space)
-    characters = spoken(message.parts)
-    if characters <= LONG_TEXT:
-        space.keep(message, found, 3 * characters + len(found.trail) + 400 + 120 * len(message.parts))
-    return found
 
 
 def _last_turn(counted: Sequence[Counted]) -> tuple[int, int]:

@@ -231,6 +231,19 @@ def compact(arguments: str) -> str:
         return arguments
 
 
+def spaced(arguments: str) -> bool:
+    """Whether JSON has blanks behind its colons and commas, and no others.
+
+    Models write none; vendors do where they take a call out of the wrapper call that was written around it, and around others.
+    """
+    if '": ' not in arguments:
+        return False
+    try:
+        return json.dumps(json.loads(arguments), ensure_ascii=False) == arguments
+    except ValueError:
+        return False
+
+
 def parallel(calls: Sequence[tuple[str, str]]) -> str:
     """Several tool calls (name, JSON arguments) of one turn as the single wrapper call the model reads or writes."""
     uses = ",".join(f'{{"recipient_name":"functions.{name}","parameters":{compact(text)}}}' for name, text in calls)

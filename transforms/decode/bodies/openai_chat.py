@@ -196,6 +196,7 @@ def reply(call: Call, x: Exchange) -> None:
         message = choice.get("message")
         if message.__class__ is dict:
             content.output.append(read_message(message, content))
+            content.refused |= bool(message.get("refusal"))
         elif choice.get("text"):
             content.output.append(Message("assistant", (Part("text", text(choice["text"])),)))
         _finish(call, choice.get("finish_reason"))
@@ -289,6 +290,7 @@ def _stream(call: Call, x: Exchange, chunks: list[Any]) -> None:
     for choice in choices.values():
         if choice.reason or choice.said or choice.calls or choice.thought or choice.refusal or choice.blocks:
             content.output.append(choice.message())
+            content.refused |= bool(choice.refusal)
             _finish(call, choice.reason)
     last = mapping(chunks[-1]) if chunks else {}
     if last.get("error"):

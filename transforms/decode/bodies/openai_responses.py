@@ -200,6 +200,8 @@ def reply(call: Call, x: Exchange) -> None:
             kind = item.get("type") if item.__class__ is dict else ""
             searches += kind == "web_search_call"
             files += kind == "file_search_call"
+            content.reasoned |= kind == "reasoning"
+            content.refused |= kind == "message" and _refuses(item)
         if searches:
             call.web_searches = searches
         if files:
@@ -212,6 +214,10 @@ def reply(call: Call, x: Exchange) -> None:
     usage = get("usage")
     if usage.__class__ is dict:
         usages.openai(call, usage)
+
+
+def _refuses(item: dict[str, Any]) -> bool:
+    return any(block.__class__ is dict and block.get("type") == "refusal" for block in sequence(item.get("content")))
 
 
 def _last_response(chunks: list[Any]) -> dict[str, Any]:
