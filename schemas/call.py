@@ -53,13 +53,15 @@ class Part(NamedTuple):
     """One piece of a message.
 
     ``kind``: ``text``; ``call`` (a tool call: ``name``, ``text`` is its JSON arguments); ``result`` (what a tool
-    answered); ``reasoning`` (visible thinking text); ``media`` (see ``media``).
+    answered); ``reasoning`` (visible thinking text); ``media`` (see ``media``). ``stored``: it is a call by the id that its
+    vendor keeps it under.
     """
 
     kind: str
     text: str
     name: str = ""
     media: Media | None = None
+    stored: bool = False
 
 
 class Message(NamedTuple):

@@ -204,7 +204,8 @@ def _responses(request: dict[str, Any], chunks: list[Any], call: Call, content: 
             content.prompt.append(Message(item["role"], _parts(item["content"])))
         elif kind == "function_call":
             names[item["call_id"]] = item["name"]
-            content.prompt.append(Message("assistant", (Part("call", item["arguments"], item["name"]),)))
+            called = Part("call", item["arguments"], item["name"], stored=bool(item.get("id")))
+            content.prompt.append(Message("assistant", (called,)))
         elif kind == "function_call_output":
             name = names.get(item["call_id"], "")
             parts = _parts(item["output"], "result")

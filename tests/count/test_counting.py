@@ -82,6 +82,10 @@ def test_a_name_costs_one_more_than_itself() -> None:
     assert plain.counted_input is not None
     assert named.counted_input == plain.counted_input + 2  # "Ann" is one token
     assert as_role.counted_input == plain.counted_input + 1
+    call = Message("assistant", (Part("call", "{}", "f"),))
+    unnamed = counted(make([say("user", "Hi"), call])).counted_input
+    assert unnamed is not None
+    assert counted(make([say("user", "Hi"), call._replace(name="Ann")])).counted_input == unnamed + 1
 
 
 @pytest.mark.parametrize(
@@ -295,6 +299,91 @@ def test_what_models_of_gpt_5_are_told_before_tools() -> None:
     assert around("Looks.", "look_up", "gpt-4o") > around("Looks.", "", "gpt-4o")
 
 
+def called(name: str, arguments: str = "{}", stored: bool = False) -> Message:
+    return Message("assistant", (Part("call", arguments, name, stored=stored),))
+
+
+def told(text: str, name: str) -> Message:
+    return Message("tool", (Part("result", text, name),))
+
+
+def history(*messages: Message, model: str = "gpt-4o", api: str = "openai.responses", **more: Any) -> int:
+    """Tokens that ``messages`` add to a prompt of one question."""
+    asked = counted(make([say("user", "?")], model=model, api=api, **more)).counted_input
+    whole = counted(make([say("user", "?"), *messages], model=model, api=api, **more)).counted_input
+    assert asked is not None
+    assert whole is not None
+    return whole - asked
+
+
+def test_a_call_of_responses_without_its_id_costs_less() -> None:
+    one, other = told("red", "add"), told("blue", "add")  # a token each; the call has two
+    assert history(called("add", stored=True), one) == (2 + 8 + 1) + (1 + 5 + 1)
+    assert history(called("add"), one) == (2 + 8 + 1) + (1 + 5 + 1) - 3
+    both = history(called("add"), called("add"), one, other)
+    assert both == history(called("add", stored=True), called("add", stored=True), one, other) == (4 + 11 + 1) + 2 * 7
+
+
+def test_how_several_calls_of_a_turn_are_written_on_responses(o200k: Callable[[str], int]) -> None:
+    """Each in a message of its own up to GPT-5.3, and as one call around them all from 5.4 on; vendors count 17 for each call and
+    its result, and 16 and twice 7."""
+    one, other = told("red", "add"), told("blue", "add")
+    assert history(called("add"), one, model="gpt-5") == 2 + 2 + 17
+    assert history(called("add"), called("add"), one, other, model="gpt-5") == 2 * (2 + 2 + 17)
+    assert history(called("add"), one, model="gpt-5.4") == 2 + 2 + 13 + 7
+    for number in (2, 4):
+        uses = ",".join(['{"recipient_name":"functions.add","parameters":{}}'] * number)
+        turn = [*[called("add")] * number, *[one] * number]
+        assert history(*turn, model="gpt-5.4") == o200k(f'{{"tool_uses":[{uses}]}}') + number * 2 + 16 + number * 7
+
+
+def test_a_result_names_its_tool_as_the_call_does_on_models_that_reason(o200k: Callable[[str], int]) -> None:
+    assert (o200k("dice"), o200k("functions.dice")) == (1, 3)
+    for model, more in (("gpt-4o", 1), ("gpt-5.4", 2), ("o4-mini", 2)):
+        dice = history(called("dice"), told("6", "dice"), model=model)
+        assert dice - history(called("add"), told("6", "add"), model=model) == more
+        unnamed = Message("tool", (Part("result", "6"),))
+        assert history(called("dice"), unnamed, model=model) == dice
+
+
+def test_required_means_the_only_tool_on_responses() -> None:
+    def prompt(choice: str, tools: bytes, api: str = "openai.responses") -> int:
+        call = make([say("user", "?")], tools=tools, api=api)
+        assert call.content is not None
+        call.content.tool_choice = choice
+        found = counted(call).counted_input
+        assert found is not None
+        return found
+
+    two = b'[{"name":"look_up"},{"name":"add"}]'
+    assert prompt("required", ONE_TOOL) == prompt("look_up", ONE_TOOL) == prompt("auto", ONE_TOOL) + 7 + 2
+    assert prompt("required", two) == prompt("auto", two)
+    assert prompt("required", ONE_TOOL, "openai.chat") == prompt("auto", ONE_TOOL, "openai.chat")
+
+
+def test_what_responses_put_before_prompts_in_its_first_weeks() -> None:
+    def prompt(day: str, tools: bytes = b"", model: str = "gpt-4o", api: str = "openai.responses") -> int:
+        time = int(datetime.fromisoformat(day + "T12:00+00:00").timestamp()) * 1_000_000
+        found = counted(make([say("user", "?")], tools=tools, api=api, model=model, event_time=time)).counted_input
+        assert found is not None
+        return found
+
+    strict = b'[{"name":"f","strict":true}]'
+    for tools, more in ((b"", 18), (b'[{"name":"f"}]', 21), (strict, 216)):
+        assert prompt("2025-03-27", tools) - prompt("2025-05-20", tools) == more
+    assert prompt("2025-03-27", model="o3-mini") == prompt("2025-05-20", model="o3-mini")
+    assert prompt("2025-03-27", strict, api="openai.chat") == prompt("2025-05-20", strict, api="openai.chat")
+
+
+def test_past_answers_that_could_have_been_calls_name_the_schema_too() -> None:
+    schema = b'{"name":"Result","schema":{"type":"object"}}'
+    past = [called("look_up"), told("42", "look_up"), say("assistant", "{}")]
+    without = history(*past, api="openai.chat", tools=ONE_TOOL)
+    assert history(*past, api="openai.chat", tools=ONE_TOOL, schema=schema) == without + 2 + 1
+    beside = make([say("system", "Be terse."), say("user", "?")], model="gpt-5.4-nano", api="openai.responses", schema=schema)
+    assert framing(counted(beside)) == 2 * 4 + 2  # a schema alone is a message of its own, and told four less
+
+
 def test_embeddings_are_the_sum_of_their_texts(o200k: Callable[[str], int]) -> None:
     cl100k = tiktoken_counter("cl100k_base")
     call = make([say("user", "one text"), say("user", "another")], model="text-embedding-3-small")
@@ -496,7 +585,7 @@ def conversations(draw: st.DrawFn) -> list[Call]:
             say("user", "two"),
             say("assistant", "three"),
             Message("assistant", (Part("call", "{}", "f"),)),
-            Message("assistant", (Part("call", "{}", "g"),)),
+            Message("assistant", (Part("call", "{}", "g", stored=True),)),
             Message("assistant", (Part("call", "{}", "f"), Part("call", "{}", "g"))),
             Message("tool", (Part("result", "four"),)),
             Message("user", (Part("result", "five"), Part("text", "six"))),
@@ -508,7 +597,7 @@ def conversations(draw: st.DrawFn) -> list[Call]:
         before = draw(st.sampled_from(prompts))
         prompts.append(before[: len(before) - draw(st.integers(0, 2))] + draw(st.lists(turn, max_size=4)))
     api = draw(st.sampled_from(["openai.chat", "openai.responses", "anthropic.messages"]))
-    model = draw(st.sampled_from(["gpt-4o", "claude-opus-4-1"]))
+    model = draw(st.sampled_from(["gpt-4o", "gpt-5", "gpt-5.4", "claude-opus-4-1"]))
     return [make(list(p), model=model, api=api, tools=draw(st.sampled_from([b"", TOOLS]))) for p in prompts]
 
 

@@ -28,7 +28,7 @@ from transforms.count.answer import CHAT, count_answer
 from transforms.count.cache import Space, bits, utf8
 from transforms.count.declared import response_schema, tool_set
 from transforms.count.families import Family, family
-from transforms.count.messages import HISTORY, RESPONSES, RESULT, SYSTEM, USER, Counted, framed
+from transforms.count.messages import HISTORY, RESPONSES, RESULT, SYSTEM, USER, Counted, framed, name_tokens
 from transforms.count.prompt import count_prompt
 from transforms.count.tokenizers import tokenizer
 from transforms.recent import Budget
@@ -37,6 +37,10 @@ _FREE: Final = frozenset({"", "auto", "none", "validated"})
 _CHOICES: Final = _FREE | {"required", "any"}
 _MAX_SPACES: Final = 1024
 _DESCRIBED: Final = re.compile(rb'"description":"[^"]')
+
+PREAMBLE_ENDS: Final = 1_744_675_200_000_000
+"""Until 15 April 2025 the Responses API put something before every prompt: of recorded calls, those of March 2025 have it, and
+those from May on do not. Microseconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +152,7 @@ def _errors(call: Call, content: Content, kind: Family, exact: bool) -> None:
 def _input(call: Call, content: Content, kind: Family, space: Space, trail: list[bytes]) -> bool:
     """Count the prompt; say whether something in it could not be counted."""
     responses = call.api == RESPONSES
-    trip = 0
-    if content.tools_json:
-        trip = kind.responses_trip if responses else kind.round_trip if call.api == "openai.chat" else 0
+    trip = kind.responses_trip if responses else kind.round_trip if content.tools_json and call.api == "openai.chat" else 0
     prompt = count_prompt(content.prompt, kind, responses, trip, space)
     trail += prompt.trail
     tokens, sizes, messages, digests = prompt.tokens.copy(), prompt.sizes, prompt.number, prompt.digests
@@ -181,9 +183,27 @@ def _input(call: Call, content: Content, kind: Family, space: Space, trail: list
         total += call.user_tokens
     if call.operation in CHAT:
         framing += 0 if messages[SYSTEM] else kind.unasked
+        if responses and kind.openai and not kind.hidden_reasoning and 0 < call.event_time < PREAMBLE_ENDS:
+            framing += _preamble(content)
         framing = max(0, scaled(framing) + kind.offset + _hidden(content, kind))
     call.counted_input = total + framing
     return prompt.unseen
+
+
+def _named_turns(content: Content) -> int:
+    """How many turns of a prompt name the response schema: answers, past and to come, that could be nothing else; past ones of
+    words, where they could have been calls."""
+    answers = [message for message in content.prompt if message.role == "assistant"]
+    if not content.tools_json:
+        return 1 + len(answers)
+    return sum(any(part.text for part in message.parts if part.kind == "text") for message in answers)
+
+
+def _preamble(content: Content) -> int:
+    """What the Responses API put before prompts in its first weeks."""
+    if not content.tools_json:
+        return 18
+    return 216 if b'"strict":true' in content.tools_json else 21
 
 
 def _hidden(content: Content, kind: Family) -> int:
@@ -212,8 +232,10 @@ def _tools(call: Call, content: Content, counted: Sequence[Counted], kind: Famil
         digests.append(entry.digest)
         trail += (b"F", entry.digest)
         choice = content.tool_choice
+        if responses and choice == "required" and entry.items == 1:  # which is to say that one
+            choice = rules.only_tool(tools_json)
         if kind.choice_named and choice.lower() not in _CHOICES and utf8(choice) in tools_json:
-            framing += 7 + space.text(choice).tokens
+            framing += 7 + name_tokens(choice, space)
         if tools and call.api == "openai.chat":
             framing += kind.preamble
         if tools and kind.hidden_reasoning and _DESCRIBED.search(tools_json) is None:
@@ -224,16 +246,15 @@ def _tools(call: Call, content: Content, counted: Sequence[Counted], kind: Famil
         call.tools_bytes += entry.size
         digests.append(entry.digest)
         trail += (b"S", entry.digest)
-        if kind.schema_named and not tools_json and not responses:
-            turns = 1 + sum(message.role == "assistant" for message in content.prompt)
-            framing += turns * (2 + entry.items)
+        if kind.schema_named and not responses:
+            framing += _named_turns(content) * (2 + entry.items)
     call.tools_hash = bits(space.together(digests))
     call.tools_tokens = tools + schema
     if kind.stand_in is not None:
         return 0  # what joins them is not known
     # Both stand in the system prompt, a blank line between; without one, in a message of their own.
     beside = bool(counted) and counted[0].side == SYSTEM and counted[0].size > 0
-    if (tools or schema) and (not beside or (tools and (kind.tools_apart or responses))):
+    if (tools or schema) and (not beside or (tools and responses) or (kind.tools_apart and (tools or responses))):
         framing += 4
     elif tools or schema:
         end = rules.last_run(content.prompt[0].parts[-1].text)
@@ -241,7 +262,7 @@ def _tools(call: Call, content: Content, counted: Sequence[Counted], kind: Famil
     if tools and schema:
         framing += 1
     if responses:
-        framing += kind.responses_tools if tools else -4 if kind.tools_apart and not beside else -3
+        framing += kind.responses_tools if tools else -4 if kind.tools_apart else -3
     return framing
 
 

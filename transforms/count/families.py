@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from schemas.call import Media
@@ -76,6 +77,15 @@ class Band(NamedTuple):
         return self.tokens - (-count * self.permille // 1000)
 
 
+class Turn(Enum):
+    """How several calls of one turn are written in a history of the Responses API: in one message, each in one of its own, or
+    as one call around them all."""
+
+    JOINED = 1
+    APART = 2
+    WRAPPED = 3
+
+
 class Family(NamedTuple):
     """How the prompts of one generation of models are counted.
 
@@ -100,6 +110,9 @@ class Family(NamedTuple):
     round_trip: int = 0  # more for each turn of tool calls in the history, chat API
     responses_tools: int = -6  # what tools cost more on the Responses API
     responses_trip: int = 1  # more for each turn of tool calls in the history, Responses API
+    responses_unstored: int = 0  # more where the one call of a turn has no id there
+    responses_turn: Turn = Turn.JOINED
+    result_called: bool = False  # a result names its tool as the call does
     tools_apart: bool = False  # the tools are a message of their own even beside a system prompt
     schema_named: bool = True  # the response schema's name is repeated at each assistant turn
     choice_named: bool = True  # the tool that is to be called is named in the prompt
@@ -135,14 +148,16 @@ class Family(NamedTuple):
         return tokens if self.permille == 1000 else (tokens * self.permille + 500) // 1000
 
 
-_GPT4: Final = Family("gpt-4", "cl100k_base", True, images=Tiles(85, 170))
-_GPT4O: Final = Family("gpt-4o", "o200k_base", True, images=Tiles(85, 170))
+_GPT4: Final = Family("gpt-4", "cl100k_base", True, responses_unstored=-3, images=Tiles(85, 170))
+_GPT4O: Final = _GPT4._replace(name="gpt-4o", tokenizer="o200k_base")
 _REASONING: Final = Family(
     "",
     "o200k_base",
     True,
     reply=2,
     responses_trip=4,
+    responses_turn=Turn.APART,
+    result_called=True,
     tools_apart=True,
     schema_named=False,
     choice_named=False,
@@ -166,7 +181,13 @@ _GPT5: Final = _REASONING._replace(
     images=Tiles(70, 140),
 )
 _GPT54: Final = _GPT5._replace(
-    name="gpt-5.4", responses_trip=7, text_close=3, call_close=10, schema_close=4, images=Patches(1000, 2500)
+    name="gpt-5.4",
+    responses_trip=7,
+    responses_turn=Turn.WRAPPED,
+    text_close=3,
+    call_close=10,
+    schema_close=4,
+    images=Patches(1000, 2500),
 )
 _EMBEDDING: Final = Family("embedding", "cl100k_base", True)
 

@@ -95,7 +95,7 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
         if part.kind == "result" or (side == RESULT and part.kind == "text"):
             if not results:
                 called = part.name or name
-                framing += kind.message + 1 + (space.text(called).tokens if called else 0)
+                framing += kind.message + 1 + (result_name(called, kind, space) if called else 0)
                 unnamed = not called
             results += 1
             result_tokens += entry.tokens
@@ -118,6 +118,8 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
         framing += _around(kind, role, side)
         if name:
             framing += 1 if name == role else 1 + space.text(name).tokens
+    elif calls and name:
+        framing += space.text(name).tokens
     if results and (side == RESULT or not (said or calls)):
         # Only results; empty texts beside them change nothing.
         side, text, size, digests = RESULT, text + result_tokens, size + result_size, digests + result_digests
@@ -154,6 +156,11 @@ def call_tokens(calls: Sequence[tuple[str, str]], space: Space, apart: bool) -> 
 def name_tokens(name: str, space: Space) -> int:
     """Tokens of a tool's name where it is called: it stands behind ``functions.``, and joins with its dot."""
     return space.text(f"functions.{name}").tokens - 1
+
+
+def result_name(name: str, kind: Family, space: Space) -> int:
+    """Tokens of a tool's name where it answers."""
+    return name_tokens(name, space) if kind.result_called else space.text(name).tokens
 
 
 def framed(data: bytes) -> bytes:

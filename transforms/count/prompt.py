@@ -8,8 +8,18 @@ from typing import Final
 from schemas.call import Message
 from transforms.count import rules
 from transforms.count.cache import Space
-from transforms.count.families import Family
-from transforms.count.messages import HISTORY, RESULT, SEVERAL_RESULTS, USER, Counted, message_of, spoken
+from transforms.count.families import Family, Turn
+from transforms.count.messages import (
+    HISTORY,
+    RESULT,
+    SEVERAL_RESULTS,
+    USER,
+    Counted,
+    call_tokens,
+    message_of,
+    result_name,
+    spoken,
+)
 
 SHORTEST: Final = 4
 """Prompts of fewer messages are not remembered as a whole: each message is."""
@@ -34,6 +44,7 @@ class Prompt:
         "digests",
         "framing",
         "held",
+        "kind",
         "media",
         "messages",
         "number",
@@ -47,9 +58,12 @@ class Prompt:
         "unseen",
     )
 
-    def __init__(self, messages: list[Message], counted: list[Counted], trip: int, held: int, together: bool) -> None:
+    def __init__(
+        self, messages: list[Message], counted: list[Counted], kind: Family, trip: int, held: int, together: bool
+    ) -> None:
         self.messages = messages
         self.counted = counted
+        self.kind = kind
         self.trip = trip
         self.held = held
         self.turn = _last_turn(counted)
@@ -70,7 +84,7 @@ class Prompt:
         longer = Prompt.__new__(Prompt)
         longer.messages = messages
         longer.counted = self.counted + more
-        longer.trip = self.trip
+        longer.kind, longer.trip = self.kind, self.trip
         longer.held = self.held + held
         longer.turn = self.turn
         longer.tokens = self.tokens.copy()
@@ -112,23 +126,44 @@ class Prompt:
             if called:
                 tokens[HISTORY] += calls
                 if responses and only_calls and after_calls:
-                    framing -= 5  # one more call of the same turn
+                    written, around = self._one_more(index, space)
+                    tokens[HISTORY] += written
+                    framing += around
                     open_calls += called
                 else:
                     framing += self.trip
+                    if responses and only_calls and len(called) == 1 and not self.messages[index].parts[0].stored:
+                        framing += self.kind.responses_unstored
                     open_calls = list(called)
                 self.answers = [] if self.together and len(called) > 1 else None
                 self.answered = 0
             elif unnamed or side == RESULT:  # it answers the next call of the last turn of calls
                 told = open_calls.pop(0) if open_calls else ""
                 if unnamed and told:
-                    framing += space.text(told).tokens
+                    framing += result_name(told, self.kind, space)
             after_calls = only_calls
             if media:
                 self.media += media
             if unseen:
                 self.unseen = True
         self.framing, self.open_calls, self.after_calls = framing, open_calls, after_calls
+
+    def _one_more(self, index: int, space: Space) -> tuple[int, int]:
+        """Tokens, and framing, that one more call of a turn adds beside its own, on the Responses API."""
+        kind = self.kind
+        if kind.responses_turn is Turn.APART:
+            return 0, self.trip
+        first = index - 1
+        while first > 0 and self.counted[first - 1].only_calls:
+            first -= 1
+        number = index - first + 1
+        if kind.responses_turn is Turn.JOINED:
+            back = number == 2 and not self.messages[first].parts[0].stored  # it was not the only one
+            return 0, -5 - (kind.responses_unstored if back else 0)
+        parts = [part for message in self.messages[first : index + 1] for part in message.parts if part.kind == "call"]
+        calls = [(part.name, part.text) for part in parts]
+        before = call_tokens(calls[:-1], space, apart=False)
+        return call_tokens(calls, space, apart=False) - before - self.counted[index].calls, -6 + (3 if number == 2 else 0)
 
     def _answer(self, index: int, space: Space) -> int:
         """Take the message at ``index`` as one more result of several calls of a turn; the tokens that it adds."""
@@ -142,7 +177,7 @@ def count_prompt(messages: list[Message], kind: Family, responses: bool, trip: i
     """Count every message of a prompt, going on from a prompt seen before where this one begins with it."""
     length, together = len(messages), kind.openai and not responses
     if length < SHORTEST:
-        prompt = Prompt(messages, _count(messages, kind, responses, space), trip, 0, together)
+        prompt = Prompt(messages, _count(messages, kind, responses, space), kind, trip, 0, together)
         prompt.add(0, space, responses)
         return prompt
     key = (messages[0], messages[1], trip)
@@ -155,11 +190,11 @@ def count_prompt(messages: list[Message], kind: Family, responses: bool, trip: i
     held = sum([400 + 3 * spoken(message.parts) for message in new])
     if start and known is not None:
         if any(one.side == USER for one in more):
-            prompt, start = Prompt(messages, known.counted + more, trip, known.held + held, together), 0
+            prompt, start = Prompt(messages, known.counted + more, kind, trip, known.held + held, together), 0
         else:
             prompt = known.followed(messages, more, held)
     else:
-        prompt = Prompt(messages, more, trip, held, together)
+        prompt = Prompt(messages, more, kind, trip, held, together)
     prompt.add(start, space, responses)
     if prompt.held <= MAX_HELD:
         space.put(key, prompt, prompt.held, prompt.held - (known.held if known is not None else 0))

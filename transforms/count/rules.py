@@ -159,6 +159,16 @@ def _type(schema: Any, scope: _Scope, depth: int) -> str:
     return plain.get(kind, "any") if isinstance(kind, str) else "any"
 
 
+def only_tool(tools_json: bytes) -> str:
+    """The name of the only function of a list of one; empty where it is none."""
+    try:
+        tools = orjson.loads(tools_json)
+    except orjson.JSONDecodeError:
+        return ""
+    function = _function(tools[0]) if isinstance(tools, list) and len(tools) == 1 else None
+    return str(function["name"]) if function is not None else ""
+
+
 def declarations(tools_json: bytes) -> str:
     """The functions of a tool list as compact JSON one after the other, without what vendors wrap them in; hosted tools are
     left out. A list that cannot be read stands as it is."""

@@ -113,7 +113,8 @@ def read_item(item: Any, content: Content, into: list[Message]) -> None:
         into.append(Message(role, tuple(parts)))
     elif what in ("function_call", "custom_tool_call"):
         arguments = item.get("arguments") if what == "function_call" else item.get("input")
-        into.append(Message("assistant", (Part("call", arguments_text(arguments), name(item.get("name"))),)))
+        call = Part("call", arguments_text(arguments), name(item.get("name")), None, bool(item.get("id")))
+        into.append(Message("assistant", (call,)))
     elif what in ("function_call_output", "custom_tool_call_output"):
         output = item.get("output")
         if output.__class__ is list:
