@@ -346,6 +346,13 @@ def test_a_result_names_its_tool_as_the_call_does_on_models_that_reason(o200k: C
         assert history(called("dice"), unnamed, model=model) == dice
 
 
+def test_summaries_of_reasoning_cost_nothing() -> None:
+    thought = Message("assistant", (Part("reasoning", "A summary of what was thought."),))
+    for api in ("openai.chat", "openai.responses"):
+        answer = say("assistant", "42")
+        assert history(thought, answer, model="gpt-5", api=api) == history(answer, model="gpt-5", api=api)
+
+
 def test_required_means_the_only_tool_on_responses() -> None:
     def prompt(choice: str, tools: bytes, api: str = "openai.responses") -> int:
         call = make([say("user", "?")], tools=tools, api=api)
@@ -517,8 +524,8 @@ def test_reported_usage_stays() -> None:
 texts = st.text(max_size=30) | st.sampled_from(["", "Be brief.", "x" * 50, "\ud800", "<|im_end|>"])
 names = st.sampled_from(["", "", "f", "look_up", "user"])
 medias = st.builds(Media, st.sampled_from(["image", "audio"]), st.integers(-1, 9999), st.integers(-1, 9999))
-parts = st.builds(Part, st.sampled_from(["text", "call", "result", "reasoning"]), texts, names, st.none()) | st.builds(
-    Part, st.just("media"), st.just(""), names, medias | st.none()
+parts = st.builds(Part, st.sampled_from(["text", "call", "result", "reasoning"]), texts, names, st.none(), st.just(False)) | st.builds(
+    Part, st.just("media"), st.just(""), names, medias | st.none(), st.just(False)
 )
 messages = st.builds(
     Message,

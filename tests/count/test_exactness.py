@@ -156,18 +156,18 @@ def test_input(tables: tuple[Table, Table, Table, Table]) -> None:
     inputs, *_ = tables
     show("input", inputs)
     floors = {
-        ("openai.chat", "all"): (2000, 0.95),
+        ("openai.chat", "all"): (2000, 0.965),
         ("openai.chat", "plain text"): (700, 0.99),
-        ("openai.chat", "tools"): (800, 0.95),
+        ("openai.chat", "tools"): (800, 0.96),
         ("openai.chat", "tool history"): (15, 0.95),
         ("openai.chat", "schema"): (120, 0.98),
-        ("openai.chat", "tools and schema"): (50, 0.95),
+        ("openai.chat", "tools and schema"): (50, 0.98),
         ("openai.chat", "images"): (50, 0.95),
         ("openai.embeddings", "plain text"): (60, 0.97),
         ("openai.completions", "plain text"): (40, 0.98),
-        ("openai.responses", "plain text"): (280, 0.96),
-        ("openai.responses", "schema"): (50, 0.90),
-        ("openai.responses", "tools"): (250, 0.75),
+        ("openai.responses", "plain text"): (280, 0.97),
+        ("openai.responses", "schema"): (50, 0.96),
+        ("openai.responses", "tools"): (250, 0.87),
     }
     pictures = inputs["openai.chat", "images"] + inputs["openai.chat", "images not in the log"]
     assert exact(pictures) >= 0.90

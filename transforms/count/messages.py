@@ -77,7 +77,7 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
     result_digests: list[bytes] = []
     calls: list[tuple[str, str]] = []
     text = framing = size = result_size = result_tokens = media = results = 0
-    said = unseen = unnamed = False
+    said = unseen = unnamed = summed_up = False
     for part in parts:
         if part.kind == "media":
             media += 1
@@ -106,14 +106,16 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
         digests.append(entry.digest)
         if part.kind == "call":
             calls.append((part.name, part.text))
-        elif part.kind != "reasoning" or not (kind.openai and kind.hidden_reasoning):  # a summary of it, which nobody is billed
+        elif part.kind == "reasoning" and kind.openai and kind.hidden_reasoning:
+            summed_up = True  # nobody is billed a summary
+        else:
             text += entry.tokens
             said |= part.text != ""
     called_tokens = 0
     if calls:
         called_tokens = call_tokens(calls, space, responses or not kind.openai)
         framing += 5 + 3 * len(calls) if responses else kind.call * len(calls) if not kind.openai else 8 if len(calls) == 1 else 7
-    speaks = said or not (calls or results)
+    speaks = said or not (calls or results or summed_up)
     if speaks:
         framing += _around(kind, role, side)
         if name:
