@@ -39,7 +39,7 @@ TOOL_USES: Final = ("web_searches", "file_searches")
 
 class Media(NamedTuple):
     """An image, audio clip or file inside a message, as far as its record tells. Sizes in pixels and bytes. ``guessed``: width
-    and height are what its link hints at."""
+    and height are what its link hints at. ``milliseconds``: how long sound lasts."""
 
     kind: str  # image | audio | file | video
     width: int = 0
@@ -47,6 +47,7 @@ class Media(NamedTuple):
     size: int = 0
     detail: str = ""
     guessed: bool = False
+    milliseconds: int = 0
 
 
 class Part(NamedTuple):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import re
 import struct
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -101,6 +103,14 @@ def _image(item: dict[str, Any]) -> Media:
     return Media("image", width, height, detail=detail or "", guessed=hint is not None)
 
 
+def _sound(item: dict[str, Any]) -> Media:
+    text = (item.get("input_audio") or {}).get("data") or ""
+    if not text.startswith("UklG"):
+        return Media("audio")
+    with wave.open(io.BytesIO(base64.b64decode(text + "=="))) as sound:
+        return Media("audio", milliseconds=sound.getnframes() * 1000 // sound.getframerate())
+
+
 def _pixels(url: str) -> tuple[int, int]:
     """Width and height of a picture that is in its URL: of a PNG's header, or a JPEG's frame."""
     kind, comma, text = url.partition(";base64,")
@@ -133,8 +143,10 @@ def _parts(content: Any, kind: str = "text") -> tuple[Part, ...]:
             parts.append(Part(kind, item["refusal"]))
         elif "image" in item.get("type", ""):
             parts.append(Part("media", "", media=_image(item)))
+        elif "audio" in item.get("type", ""):
+            parts.append(Part("media", "", media=_sound(item)))
         else:
-            parts.append(Part("media", "", media=Media("audio" if "audio" in item.get("type", "") else "file")))
+            parts.append(Part("media", "", media=Media("file")))
     return tuple(parts)
 
 

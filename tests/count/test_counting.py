@@ -443,6 +443,16 @@ def test_a_picture_whose_size_its_link_hints_at_is_counted_and_marked() -> None:
     assert hinted.content_hash == blind.content_hash != told.content_hash
 
 
+def test_sound_is_ten_tokens_a_second_and_four() -> None:
+    """Vendors bill 6 for 0.2 s, and 41 for 3.7 s."""
+    for length, billed in ((200, 6), (3_700, 41)):
+        part = Part("media", "", media=Media("audio", milliseconds=length))
+        call = counted(make([Message("user", (part,))], model="gpt-4o-audio-preview"))
+        assert (call.user_tokens, call.count_quality) == (billed, "exact_tokenizer")
+    unknown = counted(make([Message("user", (Part("media", "", media=Media("audio")),))]))
+    assert (unknown.user_tokens, unknown.count_quality) == (0, "partial")
+
+
 def test_estimate_and_partial_are_marked() -> None:
     call = counted(make([say("user", "Hello there")], model="claude-sonnet-4-5"))
     assert (call.count_quality, call.counted_with) == ("estimate", "o200k_base")

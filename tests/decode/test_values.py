@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import wave
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
 
@@ -116,3 +119,25 @@ def test_what_a_link_hints_at_of_a_picture(link: str, size: tuple[int, int]) -> 
     found = media("image", link)
     assert (found.width, found.height, found.guessed) == (*size, size != (0, 0))
     assert not media("file", link).guessed
+
+
+@pytest.mark.parametrize(("channels", "width", "rate", "frames"), [(1, 2, 16_000, 3_200), (2, 2, 44_100, 44_100), (1, 1, 8_000, 9_999)])
+def test_how_long_sound_lasts(channels: int, width: int, rate: int, frames: int) -> None:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(channels)
+        sound.setsampwidth(width)
+        sound.setframerate(rate)
+        sound.writeframes(bytes(frames * channels * width))
+    data = file.getvalue()
+    for written in (data, data.replace(b"data" + data[40:44], b"data\xff\xff\xff\xff")):  # a stream does not know its length
+        text = base64.b64encode(written).decode()
+        assert media("audio", text).milliseconds == media("audio", "data:audio/wav;base64," + text).milliseconds == frames * 1000 // rate
+    assert media("file", text).milliseconds == 0
+
+
+@pytest.mark.parametrize(
+    "start", [b"", b"RIFF", b"RIFF\0\0\0\0WAVE", b"RIFF\0\0\0\0WAVEdata\xff\xff\xff\xff", b"RIFF\0\0\0\0WAVE" + bytes(9_000)]
+)
+def test_sound_that_does_not_tell_its_length(start: bytes) -> None:
+    assert media("audio", base64.b64encode(start).decode()).milliseconds == 0

@@ -89,6 +89,33 @@ def test_answers_alone(answer: Json, expected: tuple[str, ...]) -> None:
     assert not call.content.complete  # what was asked is not there
 
 
+def test_refusals_and_reasoning_are_marked() -> None:
+    def marks(answer: Json) -> tuple[bool, bool]:
+        content = the_call(answer).content
+        assert content is not None
+        return content.refused, content.reasoned
+
+    message = {"role": "assistant", "content": None, "refusal": "No."}
+    assert marks(CHAT) == (False, False)
+    assert marks(CHAT | {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}) == (True, False)
+    response = {"id": "resp_1", "object": "response", "status": "completed", "model": "gpt-5", "usage": {"input_tokens": 9}}
+    thought = {"type": "reasoning", "id": "rs_1", "summary": []}
+    told = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hello"}]}
+    refused = told | {"content": [{"type": "refusal", "refusal": "No."}]}
+    assert marks(response | {"output": [told]}) == (False, False)
+    assert marks(response | {"output": [thought, told]}) == (False, True)
+    assert marks(response | {"output": [refused]}) == (True, False)
+
+
+def test_calls_of_a_history_are_known_by_their_id_or_not() -> None:
+    call = {"type": "function_call", "call_id": "call_1", "name": "look_up", "arguments": "{}"}
+    request = {"model": "gpt-5", "input": [{"role": "user", "content": "?"}, call, call | {"id": "fc_1"}]}
+    answer = {"id": "resp_1", "object": "response", "status": "completed", "model": "gpt-5", "usage": {"input_tokens": 9}}
+    content = the_call({"url": "https://api.openai.com/v1/responses", "status": 200, "request": request, "response": answer}).content
+    assert content is not None
+    assert [message.parts[0].stored for message in content.prompt] == [False, False, True]
+
+
 def test_vectors_alone() -> None:
     answer = {"object": "list", "data": [{"object": "embedding", "embedding": [0.1]}], "model": "text-embedding-3-small",
               "usage": {"prompt_tokens": 9, "total_tokens": 9}}  # fmt: skip

@@ -38,13 +38,21 @@ def count_answer(call: Call, content: Content, kind: Family, space: Space) -> tu
 
     Whether something in it could not be counted, and what the content hash covers of it.
     """
-    counted = [space.young.get(message) or message_of(message, kind, call.api == RESPONSES, space) for message in content.output]
-    text = called = size = framing = media = 0
-    for one in counted:
+    text = called = size = media = 0
+    counted: list[Counted] = []
+    digests: list[bytes] = []
+    trail: list[bytes] = []
+    responses = call.api == RESPONSES
+    for message in content.output:
+        one = space.young.get(message) or message_of(message, kind, responses, space)
+        counted.append(one)
+        trail.append(one.trail)
+        if one.digest:
+            digests.append(one.digest)
         text += one.text
         size += one.size
-        media += one.media
         called += one.calls
+        media += one.media
     if kind.openai and call.operation in CHAT:
         called, framing = _written(call, content, counted, kind, space)
     else:
@@ -53,9 +61,9 @@ def count_answer(call: Call, content: Content, kind: Family, space: Space) -> tu
     call.answer_call_tokens = kind.scaled(called)
     call.answer_tokens = kind.scaled(text) + call.answer_call_tokens
     call.answer_bytes = size
-    call.answer_hash = bits(space.together([one.digest for one in counted if one.digest]))
+    call.answer_hash = bits(space.together(digests))
     call.counted_output = call.answer_tokens + (framing if kind.exact or kind.stand_in is not None else 0)
-    return media > 0, [one.trail for one in counted]  # media made by the model: what they cost is not what reading them would
+    return media > 0, trail  # media made by the model: what they cost is not what reading them would
 
 
 def _written(call: Call, content: Content, counted: Sequence[Counted], kind: Family, space: Space) -> tuple[int, int]:
@@ -69,13 +77,13 @@ def _written(call: Call, content: Content, counted: Sequence[Counted], kind: Fam
     may_call = bool(content.tools_json) and content.tool_choice != "none"
     turns: list[tuple[list[tuple[str, str]], int]] = []
     for message, one in zip(content.output, counted, strict=True):
-        calls = [(part.name, part.text) for part in message.parts if part.kind == "call"]
+        calls = [(part.name, part.text) for part in message.parts if part.kind == "call"] if one.called else []
         if calls and responses and turns:  # items of their own, but written as one call around them all
             calls = turns.pop()[0] + calls
             turns.append((calls, call_tokens(calls, space, apart=False)))
         elif calls:
             turns.append((calls, one.calls))
-        if one.only_calls or not any(part.kind == "text" for part in message.parts):
+        if one.only_calls or not (one.text or any(part.kind == "text" for part in message.parts)):
             continue
         framing += end + (kind.responses_text_close if calls else text_close)
         if kind.hidden_reasoning:

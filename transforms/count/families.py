@@ -411,6 +411,13 @@ def family(model: str, provider: str = "") -> Family:
     return _UNKNOWN
 
 
+def media_tokens(kind: Family, media: Media) -> int | None:
+    """Tokens of an attachment; None where its size or the model's rule is not known. Sound: four on OpenAI, and ten a second."""
+    if media.kind == "audio":
+        return 4 + media.milliseconds // 100 if kind.openai and media.milliseconds else None
+    return image_tokens(kind.images, media)
+
+
 def image_tokens(rule: Tiles | Patches | None, media: Media) -> int | None:
     """Tokens of an image by OpenAI's published rules; None where its size or the model's rule is not known."""
     if rule is None or media.kind != "image":

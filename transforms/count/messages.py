@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from schemas.call import Media, Message, Part
 from transforms.count import rules
 from transforms.count.cache import LONG_TEXT, Space, utf8
-from transforms.count.families import Family, image_tokens, least_image
+from transforms.count.families import Family, least_image, media_tokens
 
 SYSTEM: Final = 0
 HISTORY: Final = 1
@@ -82,7 +82,7 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
         if part.kind == "media":
             media += 1
             said = True
-            tokens = image_tokens(kind.images, part.media) if part.media is not None else None
+            tokens = media_tokens(kind, part.media) if part.media is not None else None
             unseen |= part.media is not None and part.media.guessed
             if tokens is None:
                 unseen = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
 from binascii import Error as Base64Error
@@ -65,6 +66,7 @@ _LONGEST_REDACTED: Final = 1 + max(map(len, REDACTED))
 
 _ELIDED: Final = re.compile(r"\[ELIDED base64 [^\]]*?bytes=(\d+)(?:[^\]]*?width=(\d+))?(?:[^\]]*?height=(\d+))?")
 _HEAD: Final = 65_536
+_WAVE_HEAD: Final = 4_096
 
 
 MAX_MARKS: Final = 2**16 - 1
@@ -104,6 +106,21 @@ def image_size(data: bytes) -> tuple[int, int]:
                 return width, height
             at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return 0, 0
+
+
+def wave_length(data: bytes, size: int) -> int:
+    """Milliseconds that a WAV file of ``size`` bytes lasts, from its start; 0 where it does not tell."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+        return 0
+    at, rate = 12, 0
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        if data[at : at + 4] == b"fmt ":
+            rate = int.from_bytes(data[at + 16 : at + 20], "little")  # bytes a second
+        elif data[at : at + 4] == b"data":
+            return min(length, max(size - at - 8, 0)) * 1000 // rate if rate else 0  # a stream tells the greatest length there is
+        at += 8 + length + length % 2
+    return 0
 
 
 _LINKED: Final = (
@@ -149,7 +166,11 @@ def media(kind: str, data: object, detail: object = "") -> Media:
         size, width, height = (int(group or 0) for group in elided.groups())
         return Media(kind, width, height, size, level)
     size = (len(data) - start) * 3 // 4 - data.endswith("=") - data.endswith("==")
-    width = height = 0
+    width = height = length = 0
+    if kind == "audio" and data.startswith("UklGR", start):
+        head = data[start : start + _WAVE_HEAD]
+        with contextlib.suppress(Base64Error, ValueError):
+            length = wave_length(a2b_base64(head[: len(head) & ~3]), size)
     if kind == "image":
         head = data[start : start + _HEAD]
         try:
@@ -158,7 +179,7 @@ def media(kind: str, data: object, detail: object = "") -> Media:
             width = height = 0
         if max(width, height) > 1_000_000:
             width = height = 0
-    return Media(kind, width, height, max(size, 0), level)
+    return Media(kind, width, height, max(size, 0), level, milliseconds=length)
 
 
 def media_part(kind: str, data: object, detail: object = "", label: object = "") -> Part:
