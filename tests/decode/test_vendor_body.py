@@ -105,6 +105,10 @@ def test_refusals_and_reasoning_are_marked() -> None:
     assert marks(response | {"output": [told]}) == (False, False)
     assert marks(response | {"output": [thought, told]}) == (False, True)
     assert marks(response | {"output": [refused]}) == (True, False)
+    done = [{"type": "response.output_item.done", "output_index": index, "item": item} for index, item in enumerate([thought, refused])]
+    created = {"type": "response.created", "response": response | {"status": "in_progress"}}
+    streamed = {"url": "https://api.openai.com/v1/responses", "status": 200, "request": {"model": "gpt-5", "input": "?"}}
+    assert marks(streamed | {"response": {"stream": [created, *done]}}) == (True, True)
 
 
 def test_calls_of_a_history_are_known_by_their_id_or_not() -> None:

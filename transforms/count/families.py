@@ -414,7 +414,7 @@ def family(model: str, provider: str = "") -> Family:
 def media_tokens(kind: Family, media: Media) -> int | None:
     """Tokens of an attachment; None where its size or the model's rule is not known. Sound: four on OpenAI, and ten a second."""
     if media.kind == "audio":
-        return 4 + media.milliseconds // 100 if kind.openai and media.milliseconds else None
+        return 4 + media.milliseconds // 100 if kind.openai and media.milliseconds > 0 else None
     return image_tokens(kind.images, media)
 
 

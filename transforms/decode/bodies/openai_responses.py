@@ -201,8 +201,7 @@ def reply(call: Call, x: Exchange) -> None:
             kind = item.get("type") if item.__class__ is dict else ""
             searches += kind == "web_search_call"
             files += kind == "file_search_call"
-            content.reasoned |= kind == "reasoning"
-            content.refused |= kind == "message" and _refuses(item)
+            _mark(item, content)
         if searches:
             call.web_searches = searches
         if files:
@@ -217,8 +216,14 @@ def reply(call: Call, x: Exchange) -> None:
         usages.openai(call, usage)
 
 
-def _refuses(item: dict[str, Any]) -> bool:
-    return any(block.__class__ is dict and block.get("type") == "refusal" for block in sequence(item.get("content")))
+def _mark(item: Any, content: Content) -> None:
+    """Note what an item of an answer says beside its texts."""
+    if item.__class__ is not dict:
+        return
+    content.reasoned |= item.get("type") == "reasoning"
+    if item.get("type") == "message":
+        blocks = sequence(item.get("content"))
+        content.refused |= any(block.__class__ is dict and block.get("type") == "refusal" for block in blocks)
 
 
 def _last_response(chunks: list[Any]) -> dict[str, Any]:
@@ -250,6 +255,7 @@ def _from_deltas(content: Content, chunks: list[Any]) -> None:
         elif what == "response.output_item.done":
             finished.add(index_of(chunk.get("output_index")))
             read_item(chunk.get("item"), content, content.output)
+            _mark(chunk.get("item"), content)
     for index, pieces in texts.items():
         if index not in finished:
             content.output.append(Message("assistant", (Part("text", "".join(pieces)),)))
