@@ -74,8 +74,8 @@ def test_a_chat_call() -> None:
     assert (call.event_time, call.time_quality) == (1772409600_000000, "second")
     assert (call.status, call.http_status, call.tenant) == ("ok", 200, "default")
     assert (call.input_fresh, call.output_visible) == (9, 3)
-    assert content(call).prompt == [("user", (("text", "Hi", "", None),), "")]
-    assert content(call).output == [("assistant", (("text", "Hello", "", None),), "")]
+    assert content(call).prompt == [("user", (("text", "Hi", "", None, False),), "")]
+    assert content(call).output == [("assistant", (("text", "Hello", "", None, False),), "")]
 
 
 def test_what_the_logger_knows() -> None:
