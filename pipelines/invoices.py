@@ -46,11 +46,13 @@ _COST: Final = {
 
 @dataclass
 class Invoice:
-    """What files of invoices say. ``elsewhere``: lines and pico-dollars by what they are of that is no service of models."""
+    """What files of invoices say. ``elsewhere``: lines and pico-dollars by what they are of that is no service of models.
+    ``buckets``: files whose lines have an identity, see ``transforms.invoice.imports.doubled``."""
 
     charges: list[Charge] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     elsewhere: dict[str, tuple[int, int]] = field(default_factory=dict)
+    buckets: list[str] = field(default_factory=list)
 
     @property
     def comparable(self) -> list[Charge]:
@@ -78,6 +80,8 @@ def read_invoices(paths: Sequence[Path], models: Models) -> Invoice:
 def _read(path: Path, models: Models, into: Invoice) -> None:
     form, rows = read_rows(path)
     charge_of = focus_charge if form == FOCUS else openai_charge
+    if form != FOCUS:
+        into.buckets.append(str(path))
     for row in rows:
         if row.problem:
             into.findings.append(Finding(str(path), row.number, "", "", row.problem))
@@ -290,27 +294,33 @@ def _totals(found: Comparison) -> Table:
 
 def left_out(invoice: Invoice) -> list[str]:
     """What of the files is not compared, in words."""
-    said = [
-        f"{lines:,} lines of other services left out: {human_money(dollars(billed)) if currency == 'USD' else currency}"
-        for currency, (lines, billed) in sorted(invoice.elsewhere.items())
-    ]
     others: dict[str, list[Charge]] = defaultdict(list)
     for c in invoice.charges:
         if c.currency != "USD":
             others[c.currency].append(c)
+    said = []
     for currency, charges in sorted(others.items()):
         total = dollars(sum(c.billed for c in charges)).normalize()
         said.append(
             f"{len(charges):,} lines in {currency} are not compared, {total:f} {currency} in all: calls are priced in USD"
         )
+    return [*left_unread(invoice), *said]
+
+
+def left_unread(invoice: Invoice) -> list[str]:
+    """What of the files is not in the charges, in words."""
+    said = [
+        f"{lines:,} lines of other services left out: {human_money(dollars(billed)) if currency == 'USD' else currency}"
+        for currency, (lines, billed) in sorted(invoice.elsewhere.items())
+    ]
     fine = sum(c.places > 12 for c in invoice.charges)
     if fine:
         said.append(f"{fine:,} amounts have more than 12 decimals, and were rounded to 12, half to even")
     return said
 
 
-def refuse(invoice: Invoice) -> None:
-    """Say which rows could not be read.
+def refuse(invoice: Invoice, rest: str = "all else is in the figures") -> None:
+    """Say which rows could not be read, and what became of the ``rest``.
 
     Raises:
         CheckFailed: there are any.
@@ -322,7 +332,7 @@ def refuse(invoice: Invoice) -> None:
         click.echo(f"and {len(invoice.findings) - TOP:,} more", err=True)
     if invoice.findings:
         count = len(invoice.findings)
-        raise CheckFailed(f"{count:,} row{'s' * (count != 1)} could not be read; all else is in the figures")
+        raise CheckFailed(f"{count:,} row{'s' * (count != 1)} could not be read; {rest}")
 
 
 _LINE: Final = (

@@ -40,6 +40,26 @@ class Charge(NamedTuple):
     places: int
 
 
+class Import(NamedTuple):
+    """Lines of an invoice in a store: all of a provider and account over the UTC days from ``since`` to less than ``until``.
+
+    ``fingerprint`` is that of the lines in whatever order; ``state``: writing, imported or removed; ``unreadable`` rows of its
+    files are not in it; ``at``: when it was imported (UTC seconds).
+    """
+
+    number: int
+    provider: str
+    account: str
+    since: int
+    until: int
+    fingerprint: str
+    lines: int
+    unreadable: int
+    source: str
+    state: str
+    at: int
+
+
 class Finding(NamedTuple):
     """A row that could not be read. ``row`` is its line in a text, its number in Parquet and JSON."""
 

@@ -730,6 +730,70 @@ MARKS: Final = Table(
     version="marked_at",
 )
 
+
+
+def _charged(name: str, doc: str, nullable: bool = True) -> Column:
+    return Column(name, f"Nullable({_SUM_MONEY})" if nullable else _SUM_MONEY, pa.decimal128(38, 12), doc)
+
+
+CHARGES: Final = Table(
+    name="charges",
+    doc="One row per line of an imported invoice, also of what is no call: storage, commitments, credits, taxes. Which lines are"
+    " in force, `invoices` says: see docs/invoices.md. They are of no tenant.",
+    written_by="invoice import",
+    columns=(
+        _count("invoice", "Number of the import."),
+        Column("line", "UInt64", pa.uint64(), "Number of the line in it."),
+        Column("start", "DateTime('UTC')", pa.timestamp("s", "UTC"), "First second that is charged for."),
+        Column("end", "DateTime('UTC')", pa.timestamp("s", "UTC"), "First second that is not."),
+        _label("provider", "Who served the model, as calls have it."),
+        _label("account", "Billing account: of FOCUS BillingAccountId, of OpenAI the organization."),
+        _label("project", "Below the account: sub-account, subscription, project."),
+        _label("model", "Model, as the price book names it, else as written; empty: of no model, or nothing says of which."),
+        _label("kind", "What tokens are charged as: input, cached_input, cache_write, output or other; empty: nothing says."),
+        _maybe_int("tokens", "How many tokens; NULL: the line says no quantity, or not of tokens."),
+        _text("quantity", "The quantity as written, with its unit."),
+        _charged("billed", "What was billed, in the currency.", nullable=False),
+        _charged("list_cost", "At list prices; NULL: the invoice does not say."),
+        _charged("contracted", "At contracted prices, likewise."),
+        _charged("effective", "With commitments spread over what they cover, likewise."),
+        _label("currency", "Currency of the billing."),
+        _label("category", "What it is for: usage, purchase, tax, credit or adjustment."),
+        _text("description", "What the line says it is for."),
+        Column("places", "UInt8", pa.uint8(), "Decimals that billed was written with."),
+        _text("source", "File that it was read from."),
+        Column("row", "UInt64", pa.uint64(), "Its line in a text, its number in Parquet and JSON."),
+        Column("ingested_at", "DateTime64(3, 'UTC')", None, "When the row was written.", default="now64(3)"),
+    ),
+    order_by="invoice, line",
+    partition_by="toYYYYMM(start)",
+    version="ingested_at",
+    ages_by="start",
+)
+
+INVOICES: Final = Table(
+    name="invoices",
+    doc="One row per import of an invoice: the days of a provider and account that it is whole for. Of several for one day the"
+    " latest is in force.",
+    written_by="invoice import and invoice remove",
+    columns=(
+        _count("invoice", "Number of the import."),
+        _label("provider", "Provider."),
+        _label("account", "Billing account."),
+        Column("since", "DateTime('UTC')", pa.timestamp("s", "UTC"), "First day."),
+        Column("until", "DateTime('UTC')", pa.timestamp("s", "UTC"), "First day that it is not for."),
+        _label("state", "writing (or killed: import it again), imported or removed."),
+        Column("lines", "UInt64", pa.uint64(), "Lines in charges."),
+        Column("unreadable", "UInt64", pa.uint64(), "Rows of its files that could not be read."),
+        _text("fingerprint", "Hash of the lines, in whatever order they came."),
+        _text("source", "Files that it was read from."),
+        Column("ingested_at", "DateTime64(3, 'UTC')", pa.timestamp("ms", "UTC"), "When it was imported."),
+        Column("written_at", "DateTime64(6, 'UTC')", None, "When the row was written.", default="now64(6)"),
+    ),
+    order_by="invoice",
+    version="written_at",
+)
+
 TERMS: Final = Table(
     name="terms",
     doc="Own prices, contracts and ownership rules, whole, and from when on calls go by them. The first hold before, too.",
@@ -767,4 +831,6 @@ TABLES: Final = (
     MARKS,
     TERMS,
     PARTS,
+    CHARGES,
+    INVOICES,
 )

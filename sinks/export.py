@@ -19,7 +19,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from clickhouse_connect.driver.binding import format_str
 
-from schemas.tables import AUDIT_DAYS, CALLS, DAYS, DEAD_LETTERS, HOURS, MINUTES, PRICES, RECEIPTS, RUNS, SEGMENTS, Column, Table
+from schemas.tables import (
+    AUDIT_DAYS,
+    CALLS,
+    CHARGES,
+    DAYS,
+    DEAD_LETTERS,
+    HOURS,
+    MINUTES,
+    PRICES,
+    RECEIPTS,
+    RUNS,
+    SEGMENTS,
+    Column,
+    Table,
+)
+from sinks.charges import in_force
 from sinks.clickhouse import Store
 from sinks.dead_letters import living
 
@@ -34,6 +49,7 @@ EXPORTED: Final = {
     "segments": SEGMENTS,
     "prices": PRICES,
     "runs": RUNS,
+    "charges": CHARGES,
 }
 """What can be exported, by the name a person gives it."""
 
@@ -48,6 +64,7 @@ TIME: Final = {
     SEGMENTS.name: "ingested_at",
     PRICES.name: "valid_from",
     RUNS.name: "started_at",
+    CHARGES.name: "start",
 }
 """The column that a period is about: the time of what the row is of, where it has one, else when it was written."""
 
@@ -171,7 +188,9 @@ def query(store: Store, selection: Selection, form: Form) -> str:
 
 
 def _rows(store: Store, table: Table) -> str:
-    return f"{living(store)} AS t" if table is DEAD_LETTERS else f"{store.table(table.name)} AS t FINAL"
+    if table in (DEAD_LETTERS, CHARGES):
+        return f"{living(store) if table is DEAD_LETTERS else in_force(store)} AS t"
+    return f"{store.table(table.name)} AS t FINAL"
 
 
 def _conditions(selection: Selection) -> Iterator[str]:

@@ -37,6 +37,7 @@ class Retention:
     runs: int = 400
     parts: int = 2
     call_prices: int = 0
+    charges: int = 0
 
     def of(self, table: str) -> int:
         return int(getattr(self, table))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from schemas.tables import AUDIT_DAYS, CALL_PRICES, MARKS, PARTS, RETENTION, TABLES, TERMS
+from schemas.tables import AUDIT_DAYS, CALL_PRICES, CHARGES, INVOICES, MARKS, PARTS, RETENTION, TABLES, TERMS
 from sinks.clickhouse import Store, StoreError
 from sinks.recompute import recompute
 
@@ -156,13 +156,18 @@ def _fees() -> tuple[str, ...]:
     return (_add("file_searches", "Nullable(Int64)", "web_searches", "Searches of stored files that the vendor charges for."),)
 
 
+def _billing() -> tuple[str, ...]:
+    """Version 7: what vendors charged."""
+    return (CHARGES.ddl("{database}"), INVOICES.ddl("{database}"))
+
+
 STEPS: Final[dict[int, tuple[str, ...]]] = {
     2: _ownership(),
     3: _retention(),
     4: _terms(),
     5: _parts(),
     6: _sureness() + _repricing(),
-    7: _fees(),
+    7: _fees() + _billing(),
 }
 """For each version after the first, the statements that lead to it from the one before; ``{database}`` is filled in.
 A new store is created from ``schemas.tables`` at once; a test proves that both ways end in the same columns."""

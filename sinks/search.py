@@ -18,7 +18,7 @@ _VENDORS: Final = """api operation provider model model_requested deployment_typ
     service_tier_requested speed status error_type stop_reason"""
 _OURS: Final = """time_quality format usage_source usage_quality flags counted_with count_quality reported_cost_by price_status
     price_reason cost_source rate_id book_version outcome reason role needs format_guess run_id state software kind table side
-    category"""
+    category currency"""
 VOCABULARY: Final = frozenset(f"{_VENDORS} {_OURS}".split())
 """Columns whose values are words of this software or of vendors: nobody is named there, though a word may be the same."""
 

@@ -1,4 +1,4 @@
-"""What a vendor charged: ``invoice show`` and ``invoice compare``."""
+"""What a vendor charged: ``invoice show``, ``compare``, ``import``, ``list`` and ``remove``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pipelines.errors import CheckFailed, InputError, SettingsError
 from pipelines.sections import Settings
 
 _FILES = click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
+_SOME_FILES = click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE…]")
 
 
 @click.group(short_help="What a vendor charged, and why it is not what our calls cost.")
@@ -36,7 +37,7 @@ def show_files(settings: Settings, files: tuple[Path, ...], fmt: str) -> None:
 
 @invoice.command("compare")
 @takes_settings("store", "price")
-@_FILES
+@_SOME_FILES
 @FORMAT
 @click.option("--by", type=click.Choice(["day", "provider", "account", "model"]), help="Sums by one of these. [default: by all]")
 @click.option("--provider", "providers", multiple=True, metavar="NAME", help="Only this one, as our calls name it. Repeatable.")
@@ -68,8 +69,11 @@ def compare_files(
 ) -> None:
     """Compare invoice files with calls, by day, provider, account and model, and say what the difference is made of.
 
+    Without files, what was imported into the store is compared.
+
     Exits 1 if more than the tolerance is unexplained, or a row of a file could not be read.
     """
+    from pipelines.charges import stored
     from pipelines.export import condition, moment
     from pipelines.invoices import our_calls, print_comparison, read_invoices, refuse, select
     from pipelines.stores import open_store
@@ -79,7 +83,7 @@ def compare_files(
     first, last = moment(since) if since else None, moment(until) if until else None
     names, size = dict(map(condition, accounts)), _dollars(rounding)
     models = Models(load_book(settings.price.books))
-    read = read_invoices(files, models)
+    read = read_invoices(files, models) if files else stored(open_store(settings), providers)
     charges = select(read.comparable, providers, first, last)
     if not charges:
         refuse(read)
@@ -93,6 +97,91 @@ def compare_files(
         raise CheckFailed(f"unexplained: {share:.3g} % of what was billed, more than {tolerance:g} %")
 
 
+@invoice.command("import")
+@takes_settings("store", "price")
+@_FILES
+@FORMAT
+@click.option("--from-time", "since", metavar="DAY", help="First day that the files are whole for, UTC. [default: of a charge]")
+@click.option("--until", metavar="DAY", help="First day that they are not for.")
+@click.option("--whole", is_flag=True, help="They are whole for their days, though what is in force has days or projects more.")
+@click.option("--partial", is_flag=True, help="Import the rest where rows cannot be read; exits 1 all the same.")
+def import_files(
+    settings: Settings,
+    files: tuple[Path, ...],
+    fmt: str,
+    since: str | None,
+    until: str | None,
+    whole: bool,
+    partial: bool,
+) -> None:
+    """Keep the lines of invoice files in the store: what they charge for a provider, account and day stands from now on.
+
+    The files are parts of one export. The same files again change nothing; a corrected export replaces the earlier one. Killed,
+    it is finished by running it again.
+    """
+    from pipelines.charges import import_invoices, outcomes_table
+    from pipelines.invoices import left_unread, read_invoices, refuse
+    from pipelines.show import Format, show
+    from pipelines.stores import open_store
+    from pipelines.text import printable
+    from transforms.invoice import Models
+    from transforms.price import load_book
+
+    first, last = (_day(text, name) for text, name in ((since, "--from-time"), (until, "--until")))
+    if first is not None and last is not None and first >= last:
+        raise SettingsError("--from-time must be before --until")
+    read = read_invoices(files, Models(load_book(settings.price.books)))
+    if not partial:
+        refuse(read, "nothing was imported: mend the file, or --partial imports all else")
+    if not read.charges:
+        refuse(read)
+        raise InputError(f"{', '.join(map(str, files))}: no charge for a service of models")
+    done = import_invoices(open_store(settings), read, first, last, whole, settings.runner.wait_seconds)
+    show(outcomes_table(done, fmt == Format.TABLE), fmt)
+    for note in left_unread(read):
+        click.echo(printable(note), err=True)
+    refuse(read, "all else was imported")
+
+
+@invoice.command("list")
+@takes_settings("store")
+@FORMAT
+@click.option("--all", "every", is_flag=True, help="Also those that others replaced, or that were removed or killed.")
+def list_imports(settings: Settings, fmt: str, every: bool) -> None:
+    """Show the imports in force: provider, account, days, lines and what they bill."""
+    from pipelines.charges import imports_table
+    from pipelines.show import Format, show
+    from pipelines.stores import open_store
+
+    show(imports_table(open_store(settings), every, fmt == Format.TABLE), fmt)
+
+
+@invoice.command("remove")
+@takes_settings("store")
+@FORMAT
+@click.argument("number", type=click.IntRange(1, 2**32 - 1), metavar="INVOICE")
+def remove_import(settings: Settings, fmt: str, number: int) -> None:
+    """Take an import out of force. What it replaced stands again; its lines stay readable in the table charges."""
+    from pipelines.charges import imports_table, remove
+    from pipelines.show import Format, show
+    from pipelines.stores import open_store
+
+    store = open_store(settings)
+    remove(store, number, settings.runner.wait_seconds)
+    show(imports_table(store, False, fmt == Format.TABLE), fmt)
+
+
+def _day(text: str | None, name: str) -> int | None:
+    from pipelines.export import moment
+
+    if text is None:
+        return None
+    at = int(moment(text).timestamp())
+    if at % 86_400 or not 0 <= at < 2**32:
+        raise SettingsError(f"{name} {text}: must be a day in UTC, such as 2026-03-01")
+    return at
+
+
 def _dollars(text: str | None) -> Decimal | None:
     try:
         amount = None if text is None else Decimal(text)
@@ -104,7 +193,9 @@ def _dollars(text: str | None) -> Decimal | None:
 
 
 def _nothing(files: tuple[Path, ...], currencies: set[str], providers: set[str]) -> str:
-    named = ", ".join(map(str, files))
+    named = ", ".join(map(str, files)) or "the store"
+    if not files and not providers:
+        return "no invoice is in force in the store for these providers; see llm-finops invoice import and list"
     if not providers:
         return f"{named}: no charge for a service of models"
     if "USD" not in currencies:

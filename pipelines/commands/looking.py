@@ -209,7 +209,7 @@ def export(
 ) -> None:
     """Write a table to a file, exact and deduplicated; its columns are those of docs/tables.md.
 
-    TABLE is calls, minutes, hours, days, audit-days, dead-letters, receipts, segments, prices or runs. The file is there
+    TABLE is calls, minutes, hours, days, audit-days, dead-letters, receipts, segments, prices, runs or charges. The file is there
     whole or not at all. Prints rows, bytes and path to standard error.
     """
     from pipelines.export import condition, moment, target

@@ -118,6 +118,7 @@ class Retention(Section):
     runs: Days = Field(default=400, description="What runs read, by their start.")
     parts: Days = Field(default=2, description="Parts of calls, by when they were written: how late a part may come.")
     call_prices: Days = Field(default=0, description="What calls cost under each pricing of history.")
+    charges: Days = Field(default=0, description="Lines of invoices, by the start of what they charge for.")
 
     @field_validator("minutes", "hours", "days", "audit_days")
     @classmethod

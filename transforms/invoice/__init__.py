@@ -1,6 +1,7 @@
 """Invoices: what a vendor charged, beside what our calls come to.
 
-``charges`` reads rows of invoice files, ``compare`` sets charges against calls and says what the difference is made of.
+``focus`` and ``openai`` read rows of invoice files, ``compare`` sets charges against calls and says what the difference is made
+of, ``imports`` says which of several imports is in force.
 """
 
 from transforms.invoice.compare import PARTS, Comparison, Difference, Ours, compare

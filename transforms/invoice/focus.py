@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from schemas.invoice import CATEGORIES, Charge
 from transforms.invoice.models import Item, Models, item, kind_of, tokens_per
-from transforms.invoice.values import CellError, money, number, pico, places, product, second, text
+from transforms.invoice.values import LARGEST, CellError, money, number, pico, places, product, second, text, whole
 
 _MODEL: Final = ("x_Model", "x_ModelName", "x_ModelId", "x_SkuModel")
 _KIND: Final = ("x_TokenKind", "x_TokenType", "SkuMeter", "x_SkuMeterName")
@@ -50,7 +50,7 @@ def focus_charge(fields: Mapping[str, Any], file: str, row: int, models: Models)
         project=text(fields, "SubAccountId"),
         model=found.model,
         kind=found.kind,
-        tokens=int(total) if total is not None and total == total.to_integral_value() else None,
+        tokens=None if total is None else whole(total, "ConsumedQuantity"),
         quantity="" if quantity is None else f"{quantity:f} {unit}".strip(),
         billed=pico(billed),
         list_cost=_cost(fields, "ListCost", "ListUnitPrice"),
@@ -100,6 +100,8 @@ def _cost(fields: Mapping[str, Any], cost: str, unit_price: str) -> int | None:
     if price is None or quantity is None:
         return None if stated is None else pico(stated)
     exact = product(price, quantity)
+    if stated is None and abs(exact) > LARGEST:
+        raise CellError(unit_price, text(fields, unit_price), "times PricingQuantity, it is too large for a charge")
     if stated is None or abs(exact - stated) <= Decimal(5).scaleb(-1 - max(2, places(stated))):
         return pico(exact)
     return pico(stated)

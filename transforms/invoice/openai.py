@@ -8,7 +8,7 @@ from typing import Any
 
 from schemas.invoice import Charge
 from transforms.invoice.models import Models, item
-from transforms.invoice.values import CellError, number, pico, places, second, text
+from transforms.invoice.values import CellError, number, pico, places, second, text, whole
 
 _DAY = 86_400
 
@@ -38,7 +38,6 @@ def openai_charge(fields: Mapping[str, Any], file: str, row: int, models: Models
     model = said.model or line.partition(",")[0]
     known = models.known("openai", model, start) if model else None
     quantity = number(fields, "quantity")
-    counts = said.kind and quantity is not None and quantity == quantity.to_integral_value()
     return Charge(
         file=file,
         row=row,
@@ -49,7 +48,7 @@ def openai_charge(fields: Mapping[str, Any], file: str, row: int, models: Models
         project=text(fields, "project_id"),
         model=known or said.model,
         kind=said.kind,
-        tokens=int(quantity) if counts and quantity is not None else None,
+        tokens=whole(quantity, "quantity") if said.kind and quantity is not None else None,
         quantity=_plain(quantity),
         billed=pico(amount),
         list_cost=None,

@@ -10,8 +10,10 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any, Final
 
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?", re.ASCII)
+_LAST: Final = 2**32 // 86_400 * 86_400
 _WIDE: Final = Context(prec=120)
-_LARGEST: Final = Decimal(10) ** 15
+LARGEST: Final = Decimal(10) ** 15
+"""No charge, quantity or price is larger."""
 
 
 class CellError(ValueError):
@@ -44,9 +46,22 @@ def number(fields: Mapping[str, Any], column: str) -> Decimal | None:
         hint = "; write it without separators of thousands, and with a point" if "," in said else ""
         raise CellError(column, said, f"not a plain number such as -1234.50{hint}")
     value = Decimal(said)
-    if abs(value) > _LARGEST:
+    if abs(value) > LARGEST:
         raise CellError(column, said, "too large for a charge or a quantity")
     return value
+
+
+def whole(amount: Decimal, column: str) -> int | None:
+    """A count of tokens; None where it is no whole number.
+
+    Raises:
+        CellError: there are more than an invoice can mean.
+    """
+    if amount != amount.to_integral_value():
+        return None
+    if abs(amount) >= 2**63:
+        raise CellError(column, f"{amount:f}", "too many tokens")
+    return int(amount)
 
 
 def pico(amount: Decimal) -> int:
@@ -75,8 +90,15 @@ def second(fields: Mapping[str, Any], column: str) -> int | None:
     """A time as UTC seconds: ISO 8601, UTC where it names no zone, or seconds since 1970; None where the cell is empty.
 
     Raises:
-        CellError: it is none of these.
+        CellError: it is none of these, or not from 1970 to 2106, where a store's clock ends.
     """
+    found = _second(fields, column)
+    if found is not None and not 0 <= found < _LAST:
+        raise CellError(column, text(fields, column), "not a time from 1970 to 2106")
+    return found
+
+
+def _second(fields: Mapping[str, Any], column: str) -> int | None:
     value = fields.get(_key(column))
     if isinstance(value, datetime):
         return _utc(value)
