@@ -23,7 +23,20 @@ from schemas.tables import CALL_PRICES, MONEY_COLUMNS
 from sinks.clickhouse import Store
 from sinks.recompute import recompute
 from sinks.reconcile import Span, repair
-from sinks.reprice import PriceRun, compared, follow, keep, leaves, price_runs, put, record, standing, take_back
+from sinks.reprice import (
+    EVERYTHING,
+    PriceRun,
+    Scope,
+    compared,
+    follow,
+    keep,
+    leaves,
+    price_runs,
+    put,
+    record,
+    standing,
+    take_back,
+)
 from sinks.retag import minutes_of, spans
 from sinks.retention import closed_before, floors
 from transforms.price import Book, load_book
@@ -131,11 +144,18 @@ def _summed(table: pa.Table, by: Sequence[str]) -> pa.Table:
     return found
 
 
-def check(store: Store, prices: Prices, over: Sequence[Span], by: Sequence[str], progress: Progress = lambda _: None) -> Diff:
-    """What all calls of these spans would cost. Nothing is written."""
+def check(
+    store: Store,
+    prices: Prices,
+    over: Sequence[Span],
+    by: Sequence[str],
+    progress: Progress = lambda _: None,
+    scope: Scope = EVERYTHING,
+) -> Diff:
+    """What the calls of these spans and that scope would cost. Nothing is written."""
     found = Diff(tuple(by))
     for done, span in enumerate(over):
-        for batch in leaves(store, span).to_batches():
+        for batch in leaves(store, span, scope=scope).to_batches():
             for part, money in prices.price(_timed(batch), 0):
                 found.add(part, money)
         progress(done + 1)
@@ -151,15 +171,17 @@ def _timed(batch: pa.RecordBatch) -> pa.RecordBatch:
 # ---- runs
 
 
-def numbered(known: Sequence[PriceRun], since: int, until: int, book_version: str, undoes: int = 0) -> PriceRun:
+def numbered(
+    known: Sequence[PriceRun], since: int, until: int, book_version: str, undoes: int = 0, scope: Scope = EVERYTHING
+) -> PriceRun:
     """The run that does this: one that is known, to be done again, if nothing was done over it; else the next number.
 
     Raises:
         SettingsError: there are no numbers left.
     """
-    wanted = PriceRun(max((run.number for run in known), default=1) + 1, since, until, book_version, undoes)
+    wanted = PriceRun(max((run.number for run in known), default=1) + 1, since, until, book_version, undoes, scope=scope)
     for run in reversed(known):
-        if (run.since, run.until, run.book_version, run.undoes) == wanted[1:5]:
+        if run.does(wanted):
             return run._replace(done=False)
         if run.overlaps(wanted):
             break
@@ -177,27 +199,28 @@ def apply(
     wait_s: float = 0,
     progress: Progress = lambda _: None,
     rows: int = SPAN_ROWS,
+    scope: Scope = EVERYTHING,
 ) -> tuple[PriceRun, Diff]:
-    """Price the calls of a range by these books; the run, and what it changed.
+    """Price the calls of a range and a scope by these books; the run, and what it changed.
 
     Killed at any moment, or where calls came late, it is finished by doing it again. No other run of this machine writes
     the store meanwhile.
     """
     found = Diff(tuple(by))
     with State(store.address, wait_s=wait_s) as state:
-        run = numbered(price_runs(store), since, until, prices.version)
+        run = numbered(price_runs(store), since, until, prices.version, scope=scope)
         for book in prices.books:
             publish_prices(store, book)
 
         def figures(span: Span) -> int:
             priced = []
-            for batch in leaves(store, span, run.number).to_batches():
+            for batch in leaves(store, span, run.number, scope).to_batches():
                 for part, money in prices.price(_timed(batch), run.number):
                     found.add(part, money)
                     priced.append(_figures(part, money, run.number))
             if priced:
                 state.touch(minutes_of(store, span))  # before the rows: if this is killed, the next run recomputes them
-                keep(store, span)
+                keep(store, span, scope)
                 put(store, pa.Table.from_batches(priced))
             return sum(batch.num_rows for batch in priced)
 
@@ -216,7 +239,7 @@ def undo(store: Store, number: int, wait_s: float = 0, progress: Progress = lamb
         if meant is None:
             raise SettingsError(f"there is no run {number}; see llm-finops reprice list")
         refuse_undo(known, meant)
-        run = numbered(known, meant.since, meant.until, meant.book_version, number)
+        run = numbered(known, meant.since, meant.until, meant.book_version, number, meant.scope)
 
         def figures(span: Span) -> int:
             some = standing(store, span, number)
@@ -314,13 +337,14 @@ def runs_table(runs: Iterable[PriceRun]) -> Table:
             "since": instant(run.since * 1_000_000),
             "until": instant(run.until * 1_000_000),
             "book_version": run.book_version,
+            "only": str(run.scope),
             "undoes": run.undoes or None,
             "written_at": run.started,
         }
         for run in runs
     ]
     columns = [Column("price_run", Kind.COUNT), Column("state"), Column("since"), Column("until"), Column("book_version")]
-    columns += [Column("undoes", Kind.COUNT), Column("written_at")]
+    columns += [Column("only"), Column("undoes", Kind.COUNT), Column("written_at")]
     return table_of(rows, columns, "Pricings of history", "run 1 is the live one" if rows else "history was never priced anew")
 
 

@@ -638,6 +638,9 @@ PRICES: Final = Table(
     version="ingested_at",
 )
 
+PRICED_BY: Final = ("providers", "models", "tenants")
+"""What a pricing of history may be held to: values of the columns of ``calls`` that are called so in the singular."""
+
 PRICE_RUNS: Final = Table(
     name="price_runs",
     doc="One row per pricing of history; run 1 is the live pipeline.",
@@ -650,6 +653,10 @@ PRICE_RUNS: Final = Table(
         Column("until", "Nullable(DateTime('UTC'))", pa.timestamp("s", "UTC"), "First minute it is not for; NULL: no end."),
         Column("undoes", "UInt16", pa.uint16(), "The run whose figures it took back; 0: none, it priced by a book."),
         Column("state", _LC, pa.string(), "live, running (or killed: do it again) or done.", default="'live'"),
+        *(
+            Column(name, "Array(LowCardinality(String))", pa.list_(pa.string()), f"Only calls of these {name}; empty: of all.")
+            for name in PRICED_BY
+        ),
         Column("ingested_at", "DateTime64(3, 'UTC')", None, "When the row was written.", default="now64(3)"),
     ),
     order_by="price_run, book_version",

@@ -39,7 +39,7 @@ def forget_user(
     ``labels``: also give another name to teams, apps, templates and the like that are named after the user.
     """
     work = _Work(store, user, "user", marks, salt)
-    columns = [c for c in work.columns if (labels or not c.label) and c.name != "tenant"]
+    columns = [c for c in work.columns if (labels or not c.label) and c.name not in ("tenant", "tenants")]
     work.note_values(columns)
     of_calls = [c for c in columns if c.table == "calls"]
     named = [work.noted(c) for c in of_calls if c.many or c.name in personal]
@@ -80,7 +80,8 @@ def forget_tenant(store: Store, tenant: Sought, marks: Iterable[bytes], salt: by
     work = _Work(store, tenant, "tenant", marks, salt)
     owned = [c for c in work.columns if c.name == "tenant"]
     texts = [c for c in work.columns if c.name in _TEXTS]
-    work.note_values([*owned, *texts])
+    lists = [c for c in work.columns if c.name == "tenants"]
+    work.note_values([*owned, *texts, *lists])
     mine = work.noted(owned[0])
     work.note("call", "call_key", "calls", mine)
     work.note("call", "call_key", "parts", mine)
@@ -96,6 +97,8 @@ def forget_tenant(store: Store, tenant: Sought, marks: Iterable[bytes], salt: by
     )
     for table in dict.fromkeys(c.table for c in texts):
         work.rename([c for c in texts if c.table == table and c.name == "source"])
+    for column in lists:
+        work.replace(column)
     for column in sorted(owned, key=lambda c: c.table == "calls"):  # the truth, by which the rest is found, goes last
         work.change(column.table, "DELETE", mine)
     work.end()
@@ -176,6 +179,11 @@ class _Work:
         if column.type.startswith("Map"):
             return f"mapFilter((k, v) -> NOT ({also} OR {self._is('v')} OR {self._is('k')}), {column.name})"
         return f"arrayFilter(v -> NOT {self._is('v')}, {column.name})"
+
+    def replace(self, column: TextColumn) -> None:
+        """Put something else in the place of every value of an array that was noted; none is left out."""
+        values = f"arrayMap(v -> if({self._is('v')}, 'forgotten', v), {column.name})"
+        self.change(column.table, f"UPDATE {column.name} = {values}", self.noted(column))
 
     def rename(self, columns: Sequence[TextColumn]) -> None:
         """Put something else in the place of every value that was noted: the same for the same, so that sums stay apart."""

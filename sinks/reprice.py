@@ -15,9 +15,10 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 
 from schemas.call import LEAVES, TOOL_USES
-from schemas.tables import CALL_PRICES, CALLS, MONEY_COLUMNS, PRICE_RUNS
+from schemas.tables import CALL_PRICES, CALLS, MONEY_COLUMNS, PRICE_RUNS, PRICED_BY
 from sinks.clickhouse import Store
 from sinks.reconcile import Span
+from sinks.search import literal
 
 LIVE: Final = 1
 """The run under which the pipeline prices."""
@@ -37,8 +38,37 @@ _BULK: Final = {"optimize_on_insert": 0, "max_partitions_per_insert_block": 0}
 _DICTIONARIES: Final = " SETTINGS output_format_arrow_low_cardinality_as_dictionary = 1"
 
 
+class Scope(NamedTuple):
+    """Which calls a pricing is held to: those of one of each; none named: of all."""
+
+    providers: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
+
+    def overlaps(self, other: Scope) -> bool:
+        """Whether a call may be of both."""
+        return all(not ours or not theirs or set(ours) & set(theirs) for ours, theirs in zip(self, other, strict=True))
+
+    def condition(self) -> str:
+        """That a row of ``calls`` is of it, to be put behind others."""
+        named = [(name.removesuffix("s"), values) for name, values in self._asdict().items() if values]
+        return "".join(f" AND {name} IN ({', '.join(map(literal, values))})" for name, values in named)
+
+    def __str__(self) -> str:
+        """In words: ``provider=openai model=gpt-4o``."""
+        return " ".join(f"{name.removesuffix('s')}={value}" for name, values in self._asdict().items() for value in values)
+
+
+EVERYTHING: Final = Scope()
+
+
+def scope_of(providers: Iterable[str] = (), models: Iterable[str] = (), tenants: Iterable[str] = ()) -> Scope:
+    """The scope, the same for the same names in whatever order."""
+    return Scope(*(tuple(sorted(set(some))) for some in (providers, models, tenants)))
+
+
 class PriceRun(NamedTuple):
-    """A pricing of the calls from ``since`` to less than ``until`` (seconds since 1970, whole minutes).
+    """A pricing of the calls from ``since`` to less than ``until`` (seconds since 1970, whole minutes) of a scope.
 
     ``undoes``: the run whose figures it takes back, 0 where it priced by a book. ``done``: it came to its end.
     """
@@ -51,21 +81,28 @@ class PriceRun(NamedTuple):
     done: bool = False
     active: bool = True
     started: str = ""
+    scope: Scope = EVERYTHING
 
     def overlaps(self, other: PriceRun) -> bool:
-        return self.since < other.until and other.since < self.until
+        """Whether a call may be in both."""
+        return self.since < other.until and other.since < self.until and self.scope.overlaps(other.scope)
+
+    def does(self, other: PriceRun) -> bool:
+        """Whether it does the same as another."""
+        mine, theirs = ((one.since, one.until, one.book_version, one.undoes, one.scope) for one in (self, other))
+        return mine == theirs
 
 
 def price_runs(store: Store) -> list[PriceRun]:
     """All pricings of history but the live one, in order."""
     rows = store.rows(
         "SELECT price_run, toUInt32(since), toUInt32(ifNull(until, toDateTime(0, 'UTC'))), book_version, undoes, state = 'done',"
-        f" active, toString(ingested_at, 'UTC') FROM {store.table(PRICE_RUNS.name)} FINAL WHERE price_run > {LIVE}"
-        " ORDER BY price_run"
+        f" active, toString(ingested_at, 'UTC'), {', '.join(PRICED_BY)} FROM {store.table(PRICE_RUNS.name)} FINAL"
+        f" WHERE price_run > {LIVE} ORDER BY price_run"
     )
     return [
-        PriceRun(int(number), int(since), int(until), book, int(undoes), bool(done), bool(active), at)
-        for number, since, until, book, undoes, done, active, at in rows
+        PriceRun(int(number), int(since), int(until), book, int(undoes), bool(done), bool(active), at, scope_of(*scope))
+        for number, since, until, book, undoes, done, active, at, *scope in rows
     ]
 
 
@@ -73,12 +110,12 @@ def record(store: Store, run: PriceRun) -> None:
     """Write down what a run is, and how far it came."""
     times = {"since": datetime.fromtimestamp(run.since, UTC), "until": datetime.fromtimestamp(run.until, UTC)}
     row = {"price_run": run.number, "book_version": run.book_version, "active": run.active, **times, "undoes": run.undoes}
-    row["state"] = "done" if run.done else "running"
+    row |= {"state": "done" if run.done else "running", **{name: list(getattr(run.scope, name)) for name in PRICED_BY}}
     store.insert(PRICE_RUNS.name, pa.Table.from_pylist([row], PRICE_RUNS.arrow))
 
 
-def leaves(store: Store, span: Span, before_run: int | None = None) -> pa.Table:
-    """The calls of a span with all that prices depend on, and with what they cost now, texts as dictionaries.
+def leaves(store: Store, span: Span, before_run: int | None = None, scope: Scope = EVERYTHING) -> pa.Table:
+    """The calls of a span and a scope with all that prices depend on, and with what they cost now, texts as dictionaries.
 
     ``before_run``: only calls whose figures are of an earlier run than this, with their keys and versions.
     """
@@ -86,19 +123,19 @@ def leaves(store: Store, span: Span, before_run: int | None = None) -> pa.Table:
     below = "" if before_run is None else f" AND price_run < {before_run}"
     return store.arrow(
         f"SELECT {', '.join(_READ)}, cost AS old_cost, price_status AS old_status, price_run{key}"
-        f" FROM {store.table(CALLS.name)} FINAL WHERE {_inside(span)}{below}"
+        f" FROM {store.table(CALLS.name)} FINAL WHERE {_inside(span)}{scope.condition()}{below}"
         + (" ORDER BY minute, tenant, call_key" if key else "")
         + _DICTIONARIES
     )
 
 
-def keep(store: Store, span: Span) -> None:
-    """Keep what the calls of a span cost under the live run. The figures of other runs are kept since they were made."""
+def keep(store: Store, span: Span, scope: Scope = EVERYTHING) -> None:
+    """Keep what the calls of a span and a scope cost under the live run. Figures of other runs are kept since they were made."""
     money = ", ".join(MONEY_COLUMNS)
     store.command(
         f"INSERT INTO {store.table(CALL_PRICES.name)} ({', '.join(_KEPT)})"
         f" SELECT {', '.join(_KEY)}, price_run, price_run, 0, version, {money} FROM {store.table(CALLS.name)} FINAL"
-        f" WHERE {_inside(span)} AND price_run = {LIVE}",
+        f" WHERE {_inside(span)}{scope.condition()} AND price_run = {LIVE}",
         _BULK,
     )
 

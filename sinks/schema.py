@@ -157,8 +157,16 @@ def _fees() -> tuple[str, ...]:
 
 
 def _billing() -> tuple[str, ...]:
-    """Version 7: what vendors charged."""
-    return (CHARGES.ddl("{database}"), INVOICES.ddl("{database}"))
+    """Version 7: what vendors charged, and pricings of some of the calls."""
+    statements = [CHARGES.ddl("{database}"), INVOICES.ddl("{database}")]
+    after = "state"
+    for name in ("providers", "models", "tenants"):
+        statements.append(
+            f"ALTER TABLE `{{database}}`.`price_runs` ADD COLUMN IF NOT EXISTS `{name}` Array(LowCardinality(String))"
+            f" COMMENT 'Only calls of these {name}; empty: of all.' AFTER `{after}`"
+        )
+        after = name
+    return tuple(statements)
 
 
 STEPS: Final[dict[int, tuple[str, ...]]] = {

@@ -18,11 +18,11 @@ _VENDORS: Final = """api operation provider model model_requested deployment_typ
     service_tier_requested speed status error_type stop_reason"""
 _OURS: Final = """time_quality format usage_source usage_quality flags counted_with count_quality reported_cost_by price_status
     price_reason cost_source rate_id book_version outcome reason role needs format_guess run_id state software kind table side
-    category currency"""
+    category currency providers models"""
 VOCABULARY: Final = frozenset(f"{_VENDORS} {_OURS}".split())
 """Columns whose values are words of this software or of vendors: nobody is named there, though a word may be the same."""
 
-OWN: Final = frozenset({"prices", "price_runs", "retention", "marks", "terms", "schema_version"})
+OWN: Final = frozenset({"prices", "retention", "marks", "terms", "schema_version"})
 """Tables that hold nothing from any log."""
 
 
@@ -141,6 +141,6 @@ def _kept(column: TextColumn, sought: Sought) -> str:
         return "a table of this software"
     if column.name in VOCABULARY:
         return "a word of vendors or of this software"
-    if sought.whole and column.name not in ("tenant", "payload", "error", "source"):
+    if sought.whole and column.name not in ("tenant", "tenants", "payload", "error", "source"):
         return "of other tenants"
     return ""

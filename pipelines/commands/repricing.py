@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +17,7 @@ from pipelines.show import show
 if TYPE_CHECKING:
     from pipelines.reprice import Prices
     from sinks.clickhouse import Store
+    from sinks.reprice import Scope
 
 _MINUTES: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M"]
 _BY: Final = click.option(
@@ -27,6 +29,17 @@ _BY: Final = click.option(
     help="What the diff is by; may be given several times.",
 )
 _TERMS: Final = click.option("--terms", "announced", is_flag=True, help="Price by the prices that the store has as terms.")
+
+
+def _scoped(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that hold a pricing to some calls."""
+    for name in ("tenant", "model", "provider"):
+        command = click.option(
+            f"--{name}", f"{name}s", multiple=True, metavar="NAME", help=f"Only calls of this {name}, as stored. Repeatable."
+        )(command)
+    return command
+
+
 _LAST: Final = 2**32 - 60 - 2**32 % 60
 
 
@@ -43,22 +56,31 @@ def reprice() -> None:
 @FORMAT
 @_TERMS
 @_BY
+@_scoped
 @click.option("--since", type=click.DateTime(_MINUTES), help="Only calls from this time on, UTC: 2026-03-01 or with T08:30.")
 @click.option("--before", type=click.DateTime(_MINUTES), help="Only calls before this time, UTC.")
 def check(
-    settings: Settings, fmt: str, announced: bool, by: tuple[str, ...], since: datetime | None, before: datetime | None
+    settings: Settings,
+    fmt: str,
+    announced: bool,
+    by: tuple[str, ...],
+    since: datetime | None,
+    before: datetime | None,
+    **only: tuple[str, ...],
 ) -> None:
     """Show what calls would cost, beside what they cost now. Nothing is written."""
     from pipelines import reprice as pricing
     from pipelines.stores import open_store
+    from sinks.reprice import scope_of
     from sinks.retag import spans
 
     store = open_store(settings)
     prices = _prices(store, settings, announced)
     over = spans(store, _seconds(since), _seconds(before), pricing.SPAN_ROWS)
     with _bar(len(over)) as bar:
-        found = pricing.check(store, prices, over, by, lambda done: bar.update(done - bar.pos))
-    show(pricing.diff_table(found.rows(), by, f"Under book {prices.version}", "nothing was written"), fmt)
+        scope = scope_of(**only)
+        found = pricing.check(store, prices, over, by, lambda done: bar.update(done - bar.pos), scope)
+    show(pricing.diff_table(found.rows(), by, f"Under book {prices.version}{_only(scope)}", "nothing was written"), fmt)
 
 
 @reprice.command()
@@ -66,28 +88,38 @@ def check(
 @FORMAT
 @_TERMS
 @_BY
+@_scoped
 @click.option("--since", required=True, type=click.DateTime(_MINUTES), help="Calls from this time on, UTC.")
 @click.option("--before", required=True, type=click.DateTime(_MINUTES), help="Calls before this time, UTC.")
-def apply(settings: Settings, fmt: str, announced: bool, by: tuple[str, ...], since: datetime, before: datetime) -> None:
+def apply(
+    settings: Settings,
+    fmt: str,
+    announced: bool,
+    by: tuple[str, ...],
+    since: datetime,
+    before: datetime,
+    **only: tuple[str, ...],
+) -> None:
     """Give the calls of a range the prices of a book, as a run with a number. What they cost before stays readable.
 
     Killed, or when calls of the range came late, it is finished by running it again.
     """
     from pipelines import reprice as pricing
     from pipelines.stores import open_store
+    from sinks.reprice import scope_of
 
+    scope = scope_of(**only)
     start, end = _seconds(since) or 0, _seconds(before) or 0
     if not 0 <= start < end <= _LAST:
         raise SettingsError("--since must be before --before, both from 1970 to 2106")
     store = open_store(settings)
     prices = _prices(store, settings, announced)
     with _bar(len(pricing.open_spans(store, start, end))) as bar:
-        run, found = pricing.apply(
-            store, prices, start, end, by, settings.runner.wait_seconds, lambda done: bar.update(done - bar.pos)
-        )
+        wait = settings.runner.wait_seconds
+        run, found = pricing.apply(store, prices, start, end, by, wait, lambda done: bar.update(done - bar.pos), scope=scope)
     closed = pricing.closed_until(store)
     left = f"; days before {datetime.fromtimestamp(closed, UTC):%Y-%m-%d} are closed and keep theirs" if closed > start else ""
-    show(pricing.diff_table(found.rows(), by, f"Run {run.number}, book {run.book_version}", f"applied{left}"), fmt)
+    show(pricing.diff_table(found.rows(), by, f"Run {run.number}, book {run.book_version}{_only(scope)}", f"applied{left}"), fmt)
 
 
 @reprice.command()
@@ -147,6 +179,10 @@ def _prices(store: Store, settings: Settings, announced: bool) -> Prices:
     if not terms:
         raise SettingsError(f"{store.address}: no terms were announced; leave --terms away, see llm-finops terms")
     return Prices(terms)
+
+
+def _only(scope: Scope) -> str:
+    return f", only {scope}" if str(scope) else ""
 
 
 def _seconds(at: datetime | None) -> int | None:

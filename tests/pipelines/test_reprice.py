@@ -25,7 +25,7 @@ from sinks.clickhouse import Store, StoreAddress
 from sinks.forget import forget_tenant
 from sinks.recompute import recompute
 from sinks.reconcile import reconcile
-from sinks.reprice import PriceRun, price_runs
+from sinks.reprice import EVERYTHING, PriceRun, Scope, price_runs, scope_of
 from sinks.retention import Retention, keep
 from sinks.search import Sought
 from tests.own.samples import NOON
@@ -55,8 +55,8 @@ def prices(*names: str) -> Prices:
     return Prices((Terms(books=tuple(map(book, names))),))
 
 
-def go(store: Store, name: str, since: int = START, until: int = END, rows: int = 50) -> PriceRun:
-    return apply(store, prices(name), since, until, rows=rows)[0]
+def go(store: Store, name: str, since: int = START, until: int = END, rows: int = 50, scope: Scope = EVERYTHING) -> PriceRun:
+    return apply(store, prices(name), since, until, rows=rows, scope=scope)[0]
 
 
 def money(store: Store) -> dict[str, tuple[Any, ...]]:
@@ -132,40 +132,63 @@ def test_what_was_taken_back_is_as_it_was(filled: Store) -> None:
     assert [(run.number, run.undoes, run.done, run.active) for run in price_runs(filled)] == [(2, 0, True, False), (3, 2, True, True)]
 
 
-def test_runs_over_each_other_and_back_are_a_stack_of_figures_per_call(filled: Store) -> None:
+SCOPES = (
+    EVERYTHING,
+    scope_of(["openai"]),
+    scope_of(models=["gpt-4o"]),
+    scope_of(models=["nobody-knows-this", "gpt-4o-mini"]),
+    scope_of(models=["gpt-4o-mini"], tenants=["default"]),
+    scope_of(["azure"]),
+)
+
+
+@pytest.mark.parametrize("scopes", [SCOPES[:1], SCOPES], ids=("of all calls", "of some"))
+def test_runs_over_each_other_and_back_are_a_stack_of_figures_per_call(filled: Store, scopes: tuple[Scope, ...]) -> None:
     """Against a plain model: each call has a stack of what it cost."""
     rng = random.Random(3)
     stacks: dict[str, list[tuple[int, Any]]] = {key: [(1, row[2:])] for key, row in money(filled).items()}
     at = {key: row[0] for key, row in money(filled).items()}
-    runs: list[tuple[int, int, int]] = []
+    called = {key: row for key, *row in filled.rows(f"SELECT hex(call_key), provider, model, tenant FROM {filled.table('calls')}")}
+    runs: list[tuple[int, int, int, Scope]] = []
+
+    def calls_of(run: tuple[int, int, int, Scope]) -> set[str]:
+        inside = {key for key, minute in at.items() if run[1] <= minute < run[2]}
+        return {key for key in inside if all(not names or one in names for names, one in zip(run[3], called[key], strict=True))}
+
+    def covers(over: tuple[int, int, int, Scope], run: tuple[int, int, int, Scope]) -> bool:
+        apart = any(ours and theirs and not set(ours) & set(theirs) for ours, theirs in zip(over[3], run[3], strict=True))
+        return over[0] > run[0] and over[1] < run[2] and run[1] < over[2] and not apart
+
     number = 1
-    for _ in range(9):
-        free = [run for run in runs if not any(o[0] > run[0] and o[1] < run[2] and run[1] < o[2] for o in runs)]
+    for _ in range(9 if len(scopes) == 1 else 12):
+        free = [run for run in runs if not any(covers(over, run) for over in runs)]
         if free and rng.random() < 0.45:
             gone = rng.choice(free)
             runs.remove(gone)
             number += 1
             assert undo(filled, gone[0]).number == number
+            assert price_runs(filled)[-1].scope == gone[3]
             for stack in stacks.values():
                 if stack[-1][0] == gone[0]:
                     stack.pop()
         else:
             since = START + rng.randrange(3) * 86_400
             until = since + rng.randrange(1, 3) * 86_400
-            done = (go(filled, rng.choice(("up", "down")), since, until).number, since, until)
+            scope = rng.choice(scopes)
+            done = (go(filled, rng.choice(("up", "down")), since, until, scope=scope).number, since, until, scope)
             if done in runs:  # the same again, with nothing over it
                 continue
             number += 1
             assert done[0] == number
             runs.append(done)
-            for key, row in money(filled).items():
-                if since <= at[key] < until:
-                    assert row[1] == number
-                    stacks[key].append((number, row[2:]))
+            now = money(filled)
+            assert {key for key, row in now.items() if row[1] == number} == calls_of(done)
+            for key in calls_of(done):
+                stacks[key].append((number, now[key][2:]))
         assert {key: row[2:] for key, row in money(filled).items()} == {key: stack[-1][1] for key, stack in stacks.items()}
     assert max(map(len, stacks.values())) > 2
     sums_hold(filled)
-    blocked = [run for run in runs if any(o[0] > run[0] and o[1] < run[2] and run[1] < o[2] for o in runs)]
+    blocked = [run for run in runs if any(covers(over, run) for over in runs)]
     if blocked:
         with pytest.raises(SettingsError, match="stands over"):
             undo(filled, blocked[0][0])
@@ -334,27 +357,32 @@ def test_closed_days_are_left_alone(filled: Store) -> None:
 
 
 def test_a_forgotten_tenant_is_in_no_figures(filled: Store) -> None:
-    go(filled, "up")
     tenant = filled.rows(f"SELECT any(tenant) FROM {filled.table('calls')}")[0][0]
+    go(filled, "up", scope=scope_of(tenants=[tenant, "other"]))
     forget_tenant(filled, Sought(tenant, whole=True), [b"m" * 16], b"s" * 16)
     for table in ("calls", "call_prices"):
         assert filled.rows(f"SELECT count() FROM {filled.table(table)} WHERE tenant = '{tenant}'") == [(0,)]
+    assert price_runs(filled)[0].scope.tenants == ("forgotten", "other")
 
 
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(1, 4), st.sampled_from("ab")), max_size=12))
-def test_numbers_only_rise_and_one_is_done_again_only_while_nothing_stands_over_it(wishes: list[tuple[int, int, str]]) -> None:
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(1, 4), st.sampled_from("ab"), st.sets(st.sampled_from("xy"))), max_size=12))
+def test_numbers_only_rise_and_one_is_done_again_only_while_nothing_stands_over_it(
+    wishes: list[tuple[int, int, str, set[str]]],
+) -> None:
     known: list[PriceRun] = []
-    top: dict[int, tuple[int, int, int, str]] = {}
-    for since, length, version in wishes:
-        run = numbered(known, since, since + length, version)
-        again = (run.number, since, since + length, version)
+    top: dict[tuple[int, str], tuple[int, int, int, str, Scope]] = {}
+    for since, length, version, providers in wishes:
+        scope = scope_of(providers)
+        run = numbered(known, since, since + length, version, scope=scope)
+        again = (run.number, since, since + length, version, scope)
+        calls = [(minute, provider) for minute in range(since, since + length) for provider in providers or "xy"]
         if run.number <= len(known) + 1:
-            assert all(top[minute] == again for minute in range(since, since + length))
+            assert all(top[call] == again for call in calls)
         else:
             assert run.number == len(known) + 2
             known.append(run)
-        top |= dict.fromkeys(range(since, since + length), again)
-        assert numbered(known, since, since + length, version).number == run.number
+        top |= dict.fromkeys(calls, again)
+        assert numbered(known, since, since + length, version, scope=scope).number == run.number
 
 
 def test_the_commands(filled: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,6 +407,14 @@ def test_the_commands(filled: Store, tmp_path: Path, monkeypatch: pytest.MonkeyP
     key = filled.rows(f"SELECT lower(hex(call_key)) FROM {filled.table('calls')} FINAL WHERE cost > 0 LIMIT 1")[0][0]
     explained = CliRunner().invoke(cli, ["explain", key, *to], catch_exceptions=False, standalone_mode=False)
     assert "priced by reprice, run 2, with another book" in " ".join(explained.stdout.split())
+    some = ["--model", "gpt-4o", "--model", "nobody-knows-this", "--tenant", "default", "--provider", "openai"]
+    for command in (["check"], ["apply", *dates]):
+        rows = said(*command, *to, *ask, *some).splitlines()[1:]
+        assert [row.partition(",")[0] for row in rows] == ["gpt-4o", "nobody-knows-this"]
+    assert "provider=openai model=gpt-4o model=nobody-knows-this tenant=default" in said("list", *to, "--format", "csv")
+    assert said("apply", *to, *ask, *dates, "--provider", "azure").splitlines()[1:] == []
+    for number in ("4", "3"):
+        assert "undone" in said("undo", number, *to, "--format", "csv")
     assert "undone" in said("undo", "2", *to, "--format", "csv")
     for words, error in (
         (("undo", "9"), "there is no run 9"),
