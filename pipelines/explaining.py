@@ -27,7 +27,8 @@ _TEXTS: Final = ("provider", "model", "service_tier", "region_scope", "speed", "
 _FLAGS: Final = ("batch", "spillover", "gateway_cache_hit")
 _NUMBERS: Final = ("http_status", *UNITS[:-1], "counted_input_error", "counted_output_error", "reported_cost")
 _READ: Final = (*_TEXTS, "reported_cost_by", *Payer._fields, *_FLAGS, *_NUMBERS)
-_STORED: Final = ("service_tier_requested", "model_requested", "cost", "price_status", "rate_id", "book_version", "price_run")
+_PRICED: Final = ("cost", "price_status", "rate_id", "book_version", "price_run", "cost_source")
+_STORED: Final = ("service_tier_requested", "model_requested", *_PRICED)
 _IDS: Final = ("provider_call_id", "request_id", "span_id")
 _MOST: Final = 20
 
@@ -40,6 +41,7 @@ class Stored(NamedTuple):
     rate_id: str
     book_version: str
     price_run: int
+    source: str = ""
 
 
 class Explained(NamedTuple):
@@ -80,7 +82,7 @@ def explain_stored(store: Store, which_one: str, own: Sequence[Path], contracts:
     row = find(store, which_one)
     known = timeline(store) or (Terms(tuple(own), contracts=tuple(contracts)),)
     terms = known[int(which(known, np.array([row["event_time"]], np.int64))[0])]
-    stored = Stored(row["cost"], row["price_status"], row["rate_id"], row["book_version"], row["price_run"])
+    stored = Stored(row["cost"], row["price_status"], row["rate_id"], row["book_version"], row["price_run"], row["cost_source"])
     call = {name: row[name] for name in (*_READ, "event_time")}
     call |= {name: bool(call[name]) for name in _FLAGS}
     return Explained({**row, **call}, explain_call(load_book(terms.books, terms.contracts), call), stored)
@@ -99,6 +101,9 @@ def verdict(one: Explained) -> str:
     if one.stored is None:
         return ""
     cost = None if one.found.cost is None else dollars(one.found.cost)
+    if one.stored.source == "billed":
+        by = f"billed by {one.stored.rate_id}, applied as run {one.stored.price_run}"
+        return f"{_money(one.stored.cost)}, {by}; by prices {_money(cost)}"
     same = (one.stored.cost, one.stored.status) == (cost, one.found.status)
     versions = one.stored.book_version, one.found.book_version
     if versions[0] != versions[1]:

@@ -224,7 +224,7 @@ def apply(
                 put(store, pa.Table.from_batches(priced))
             return sum(batch.num_rows for batch in priced)
 
-        return _carry_out(store, state, run, figures, progress, rows), found
+        return carry_out(store, state, run, figures, progress, rows), found
 
 
 def undo(store: Store, number: int, wait_s: float = 0, progress: Progress = lambda _: None, rows: int = SPAN_ROWS) -> PriceRun:
@@ -240,6 +240,7 @@ def undo(store: Store, number: int, wait_s: float = 0, progress: Progress = lamb
             raise SettingsError(f"there is no run {number}; see llm-finops reprice list")
         refuse_undo(known, meant)
         run = numbered(known, meant.since, meant.until, meant.book_version, number, meant.scope)
+        run = run._replace(kind=meant.kind)
 
         def figures(span: Span) -> int:
             some = standing(store, span, number)
@@ -248,7 +249,7 @@ def undo(store: Store, number: int, wait_s: float = 0, progress: Progress = lamb
                 take_back(store, span, run)
             return some
 
-        run = _carry_out(store, state, run, figures, progress, rows)
+        run = carry_out(store, state, run, figures, progress, rows)
         record(store, meant._replace(active=False))
         return run
 
@@ -268,7 +269,7 @@ def refuse_undo(known: Sequence[PriceRun], meant: PriceRun) -> None:
         raise SettingsError(f"run {over[-1]} stands over run {meant.number}: first llm-finops reprice undo {over[-1]}")
 
 
-def _carry_out(
+def carry_out(
     store: Store, state: State, run: PriceRun, figures: Callable[[Span], int], progress: Progress, rows: int
 ) -> PriceRun:
     """Have calls follow a run, span by span. ``figures`` writes the run's figures of a span; how many there are."""
@@ -326,6 +327,12 @@ def diff_table(rows: Iterable[dict[str, Any]], by: Sequence[str], title: str, no
     return table_of(found, [*map(Column, by), *_FIGURES], title, "; ".join(filter(None, (total, note))))
 
 
+def _state(run: PriceRun) -> str:
+    if not run.active:
+        return "killed: no call has it" if run.counting else "undone"
+    return "done" if run.done else "running or killed"
+
+
 def runs_table(runs: Iterable[PriceRun]) -> Table:
     """All runs."""
     from pipelines.terms import instant
@@ -333,10 +340,11 @@ def runs_table(runs: Iterable[PriceRun]) -> Table:
     rows = [
         {
             "price_run": run.number,
-            "state": "running or killed" if not run.done and run.active else "undone" if not run.active else "done",
+            "state": _state(run),
             "since": instant(run.since * 1_000_000),
             "until": instant(run.until * 1_000_000),
             "book_version": run.book_version,
+            "kind": run.kind,
             "only": str(run.scope),
             "undoes": run.undoes or None,
             "written_at": run.started,
@@ -344,7 +352,7 @@ def runs_table(runs: Iterable[PriceRun]) -> Table:
         for run in runs
     ]
     columns = [Column("price_run", Kind.COUNT), Column("state"), Column("since"), Column("until"), Column("book_version")]
-    columns += [Column("only"), Column("undoes", Kind.COUNT), Column("written_at")]
+    columns += [Column("kind"), Column("only"), Column("undoes", Kind.COUNT), Column("written_at")]
     return table_of(rows, columns, "Pricings of history", "run 1 is the live one" if rows else "history was never priced anew")
 
 

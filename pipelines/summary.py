@@ -109,6 +109,7 @@ def price_shares(store: Store) -> list[dict[str, Any]]:
 
 
 ORIGINS: Final = {
+    "billed": "billed by an invoice",
     "vendor_reported": "stated by the vendor",
     "usage": "computed from reported usage",
     "counted": "of tokens counted exactly",

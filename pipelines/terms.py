@@ -165,7 +165,7 @@ def publish_book(store: Store, books: tuple[Folder, ...], contracts: tuple[Writt
     book = load_book(books, contracts)
     publish_prices(store, book)
     live = {"price_run": LIVE_PRICE_RUN, "book_version": book.book_version, "active": True, "since": 0, "until": None}
-    live |= {"undoes": 0, "state": "live", **{name: [] for name in PRICED_BY}}
+    live |= {"undoes": 0, "state": "live", "kind": "book", **{name: [] for name in PRICED_BY}}
     known = f"SELECT count() FROM {store.table('price_runs')} WHERE price_run = {LIVE_PRICE_RUN} AND book_version = {{v:String}}"
     if not store.rows(known, {"v": book.book_version})[0][0]:
         store.insert(PRICE_RUNS.name, pa.Table.from_pylist([live], PRICE_RUNS.arrow))

@@ -367,7 +367,7 @@ CALLS: Final = Table(
         _label("price_reason", "Why there is no price, or why the price is 0."),
         _label(
             "cost_source",
-            "vendor_reported, usage (reported tokens), counted (exactly), estimated (counted with an error) or stated.",
+            "billed, vendor_reported, usage (reported tokens), counted (exactly), estimated (counted with an error) or stated.",
         ),
         _label("contract", "Contract that the price comes from; empty: list price."),
         _label("rate_id", "Entry of the price book."),
@@ -512,6 +512,7 @@ MONEY_MEASURES: Final = (
     *(_summed(name, doc) for name, doc in COSTS),
     _summed("list_cost", "Dollars of priced calls at list prices."),
     _summed("cost_error", "Error bars of the calls, added up: errors of one kind point the same way, they do not cancel out."),
+    _by_source("billed", "Of cost: dollars that an invoice bills."),
     _by_source("vendor_reported", "Of cost: dollars that the vendor itself stated."),
     _by_source("counted", "Of cost: dollars of tokens counted exactly, where no usage was reported."),
     _by_source("estimated", "Of cost: dollars of tokens counted with an error. What is left was computed from reported usage."),
@@ -652,7 +653,8 @@ PRICE_RUNS: Final = Table(
         Column("since", "DateTime('UTC')", pa.timestamp("s", "UTC"), "First minute of the calls it is for."),
         Column("until", "Nullable(DateTime('UTC'))", pa.timestamp("s", "UTC"), "First minute it is not for; NULL: no end."),
         Column("undoes", "UInt16", pa.uint16(), "The run whose figures it took back; 0: none, it priced by a book."),
-        Column("state", _LC, pa.string(), "live, running (or killed: do it again) or done.", default="'live'"),
+        Column("state", _LC, pa.string(), "live, counting, running (or killed: do it again) or done.", default="'live'"),
+        Column("kind", _LC, pa.string(), "book: by prices; invoice: by what was billed.", default="'book'"),
         *(
             Column(name, "Array(LowCardinality(String))", pa.list_(pa.string()), f"Only calls of these {name}; empty: of all.")
             for name in PRICED_BY

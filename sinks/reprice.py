@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 
 from schemas.call import LEAVES, TOOL_USES
-from schemas.tables import CALL_PRICES, CALLS, MONEY_COLUMNS, PRICE_RUNS, PRICED_BY
+from schemas.tables import CALL_PRICES, CALLS, COSTS, MONEY_COLUMNS, PRICE_RUNS, PRICED_BY
 from sinks.clickhouse import Store
 from sinks.reconcile import Span
 from sinks.search import literal
@@ -70,7 +70,8 @@ def scope_of(providers: Iterable[str] = (), models: Iterable[str] = (), tenants:
 class PriceRun(NamedTuple):
     """A pricing of the calls from ``since`` to less than ``until`` (seconds since 1970, whole minutes) of a scope.
 
-    ``undoes``: the run whose figures it takes back, 0 where it priced by a book. ``done``: it came to its end.
+    ``undoes``: the run whose figures it takes back, else 0. ``done``: it came to its end. ``kind``: book or invoice, by which it
+    priced. ``counting``: its figures are not all there, and no call has them.
     """
 
     number: int
@@ -82,6 +83,8 @@ class PriceRun(NamedTuple):
     active: bool = True
     started: str = ""
     scope: Scope = EVERYTHING
+    kind: str = "book"
+    counting: bool = False
 
     def overlaps(self, other: PriceRun) -> bool:
         """Whether a call may be in both."""
@@ -97,12 +100,13 @@ def price_runs(store: Store) -> list[PriceRun]:
     """All pricings of history but the live one, in order."""
     rows = store.rows(
         "SELECT price_run, toUInt32(since), toUInt32(ifNull(until, toDateTime(0, 'UTC'))), book_version, undoes, state = 'done',"
-        f" active, toString(ingested_at, 'UTC'), {', '.join(PRICED_BY)} FROM {store.table(PRICE_RUNS.name)} FINAL"
+        f" active, toString(ingested_at, 'UTC'), {', '.join(PRICED_BY)}, kind, state = 'counting'"
+        f" FROM {store.table(PRICE_RUNS.name)} FINAL"
         f" WHERE price_run > {LIVE} ORDER BY price_run"
     )
     return [
-        PriceRun(int(number), int(since), int(until), book, int(undoes), bool(done), bool(active), at, scope_of(*scope))
-        for number, since, until, book, undoes, done, active, at, *scope in rows
+        PriceRun(n, int(since), int(until), book, undoes, bool(done), bool(active), at, scope_of(*only), kind, bool(early))
+        for n, since, until, book, undoes, done, active, at, *only, kind, early in rows
     ]
 
 
@@ -110,7 +114,8 @@ def record(store: Store, run: PriceRun) -> None:
     """Write down what a run is, and how far it came."""
     times = {"since": datetime.fromtimestamp(run.since, UTC), "until": datetime.fromtimestamp(run.until, UTC)}
     row = {"price_run": run.number, "book_version": run.book_version, "active": run.active, **times, "undoes": run.undoes}
-    row |= {"state": "done" if run.done else "running", **{name: list(getattr(run.scope, name)) for name in PRICED_BY}}
+    row["state"] = "done" if run.done else "counting" if run.counting else "running"
+    row |= {"kind": run.kind, **{name: list(getattr(run.scope, name)) for name in PRICED_BY}}
     store.insert(PRICE_RUNS.name, pa.Table.from_pylist([row], PRICE_RUNS.arrow))
 
 
@@ -137,6 +142,22 @@ def keep(store: Store, span: Span, scope: Scope = EVERYTHING) -> None:
         f" SELECT {', '.join(_KEY)}, price_run, price_run, 0, version, {money} FROM {store.table(CALLS.name)} FINAL"
         f" WHERE {_inside(span)}{scope.condition()} AND price_run = {LIVE}",
         _BULK,
+    )
+
+
+def worked_out(store: Store, span: Span, number: int) -> int:
+    """How many calls of a span have figures of this run."""
+    table = store.table(CALL_PRICES.name)
+    return int(store.rows(f"SELECT count() FROM {table} FINAL WHERE {_inside(span)} AND price_run = {number}")[0][0])
+
+
+def costs(store: Store, day: int, provider: str) -> pa.Table:
+    """The calls of a provider on a UTC day (its first second) that cost something, with their keys and what they cost."""
+    names = ", ".join((*_KEY, "version", "price_run", "account", "project", "model", *(name for name, _ in COSTS), "list_cost"))
+    return store.arrow(
+        f"SELECT {names} FROM {store.table(CALLS.name)} FINAL"
+        f" WHERE {_inside((day, day + 86_340))} AND provider = {literal(provider)}"
+        " AND price_status NOT IN ('unpriced', 'not_billed') AND cost > 0 ORDER BY minute, tenant, call_key"
     )
 
 

@@ -158,11 +158,28 @@ def _fees() -> tuple[str, ...]:
 
 def _billing() -> tuple[str, ...]:
     """Version 7: what vendors charged, and pricings of some of the calls."""
-    statements = [CHARGES.ddl("{database}"), INVOICES.ddl("{database}")]
-    after = "state"
+    runs = "ALTER TABLE `{database}`.`price_runs`"
+    statements = [
+        CHARGES.ddl("{database}"),
+        INVOICES.ddl("{database}"),
+        f"{runs} COMMENT COLUMN state 'live, counting, running (or killed: do it again) or done.'",
+        f"{runs} ADD COLUMN IF NOT EXISTS `kind` LowCardinality(String) DEFAULT 'book'"
+        " COMMENT 'book: by prices; invoice: by what was billed.' AFTER `state`",
+        *(
+            f"ALTER TABLE `{{database}}`.`{table}` ADD COLUMN IF NOT EXISTS `cost_billed` Decimal(38, 12)"
+            " COMMENT 'Of cost: dollars that an invoice bills.' AFTER `cost_error`"
+            for table in ("minutes", "hours", "days")
+        ),
+        *(
+            f"ALTER TABLE `{{database}}`.`{table}` COMMENT COLUMN cost_source 'billed, vendor_reported, usage (reported tokens),"
+            " counted (exactly), estimated (counted with an error) or stated.'"
+            for table in ("calls", "call_prices")
+        ),
+    ]
+    after = "kind"
     for name in ("providers", "models", "tenants"):
         statements.append(
-            f"ALTER TABLE `{{database}}`.`price_runs` ADD COLUMN IF NOT EXISTS `{name}` Array(LowCardinality(String))"
+            f"{runs} ADD COLUMN IF NOT EXISTS `{name}` Array(LowCardinality(String))"
             f" COMMENT 'Only calls of these {name}; empty: of all.' AFTER `{after}`"
         )
         after = name

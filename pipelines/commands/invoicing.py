@@ -1,4 +1,4 @@
-"""What a vendor charged: ``invoice show``, ``compare``, ``import``, ``list`` and ``remove``."""
+"""What a vendor charged: ``invoice show``, ``compare``, ``import``, ``apply``, ``list`` and ``remove``."""
 
 from __future__ import annotations
 
@@ -141,6 +141,69 @@ def import_files(
     for note in left_unread(read):
         click.echo(printable(note), err=True)
     refuse(read, "all else was imported")
+
+
+@invoice.command("apply")
+@takes_settings("store", "price")
+@FORMAT
+@click.option("--check", "only_check", is_flag=True, help="Show what it would come to; nothing is written.")
+@click.option("--provider", "providers", multiple=True, metavar="NAME", help="Only this one, as our calls name it. Repeatable.")
+@click.option("--account", "accounts", multiple=True, metavar="OURS=THEIRS", help="The invoice's id of an account or project.")
+@click.option("--model", "spellings", multiple=True, metavar="OURS=THEIRS", help="The invoice's name of a model.")
+@click.option("--from-time", "since", metavar="TIME", help="Only charges that begin at or after it, UTC.")
+@click.option("--until", metavar="TIME", help="Only charges that end at or before it, UTC.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 100),
+    default=1.0,
+    show_default=True,
+    metavar="PCT",
+    help="How far tokens of calls may be above those billed; or dollars apart, where no tokens are.",
+)
+def apply_invoices(
+    settings: Settings,
+    fmt: str,
+    only_check: bool,
+    providers: tuple[str, ...],
+    accounts: tuple[str, ...],
+    spellings: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    tolerance: float,
+) -> None:
+    """Have calls cost what the invoices in force bill for their tokens, as a run that llm-finops reprice undo takes back.
+
+    Calls of which the invoice does not tell keep what they cost, and are named with the reason.
+    """
+    from pipelines.billing import Billing, apply, billing, billing_table
+    from pipelines.charges import stored
+    from pipelines.export import condition, moment
+    from pipelines.invoices import select
+    from pipelines.show import show
+    from pipelines.stores import open_store
+    from pipelines.text import printable
+    from transforms.invoice import Models
+    from transforms.price import load_book
+
+    first, last = moment(since) if since else None, moment(until) if until else None
+    names = dict(map(condition, accounts))
+    called = {theirs: ours for ours, theirs in map(condition, spellings)}
+    models, store = Models(load_book(settings.price.books)), open_store(settings)
+
+    def work() -> Billing:
+        charges = select(stored(store, providers).charges, providers, first, last)
+        if not any(c.category == "usage" for c in charges):
+            raise InputError("no line of usage is in force in the store for these days; see llm-finops invoice import and list")
+        return billing(store, charges, models, Decimal(str(tolerance)) / 100, names, called)
+
+    if only_check:
+        found = work()
+        show(billing_table(found, "By what was billed", "nothing was written"), fmt)
+    else:
+        run, found = apply(store, work, settings.runner.wait_seconds)
+        show(billing_table(found, f"Run {run.number}, {run.book_version}", "applied"), fmt)
+    for note in found.plan.notes:
+        click.echo(printable(note), err=True)
 
 
 @invoice.command("list")

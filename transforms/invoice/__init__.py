@@ -1,7 +1,7 @@
 """Invoices: what a vendor charged, beside what our calls come to.
 
 ``focus`` and ``openai`` read rows of invoice files, ``compare`` sets charges against calls and says what the difference is made
-of, ``imports`` says which of several imports is in force.
+of, ``imports`` says which of several imports is in force, ``spread`` puts what was billed on calls.
 """
 
 from transforms.invoice.compare import PARTS, Comparison, Difference, Ours, compare

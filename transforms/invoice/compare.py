@@ -140,7 +140,7 @@ def compare(
     for provider in sorted({c.provider for c in charges}):
         lines = [c for c in usage if c.provider == provider]
         calls = [row for row in ours if row.provider == provider]
-        account_of = _accounts(provider, lines, calls, accounts or {}, notes)
+        account_of = meet(provider, lines, calls, accounts or {}, notes)
         by_model = any(c.model for c in lines)
         if not lines:
             continue
@@ -195,7 +195,7 @@ class _Accounts:
         return project or account if self._level == "project" else account or project
 
 
-def _accounts(
+def meet(
     provider: str, lines: Sequence[Charge], calls: Sequence[Ours], names: Mapping[str, str], notes: list[str]
 ) -> _Accounts:
     """Calls and charges meet by project, else by account, if every call has one and the invoice knows one of them."""
