@@ -175,6 +175,10 @@ def test_a_run_that_failed() -> None:
         outputs=None, status="error", error="RateLimitError('429 …')", prompt_tokens=0, completion_tokens=0, total_tokens=0
     )
     assert (call.status, call.error_type) == ("error", "RateLimitError")
+    key = "sk-proj-" + "Ab1" * 20
+    call = call_of(outputs=None, status="error", error=f"Incorrect API key provided: {key}.", total_tokens=0)
+    assert call.error_type.startswith("Incorrect API key provided: ")
+    assert "Ab1" not in call.error_type
 
 
 @pytest.mark.parametrize(

@@ -265,6 +265,7 @@ def test_dollars_say_where_they_come_from_and_how_far_they_may_be_off(
     assert [rows[name]["cost_error"] for name in ("reported", "stated", "counted", "thinks")] == [0, 0, 0, None]
     assert all(row["list_cost"] == row["cost"] for row in rows.values())
     assert {row["name"]: (row["spend"], row["error"]) for row in provenance(store)} == {
+        "billed": (0, 0),
         "vendor_reported": (Decimal("0.5"), 0),
         "usage": (rows["reported"]["cost"], 0),
         "counted": (rows["counted"]["cost"], 0),

@@ -15,6 +15,7 @@ from transforms.decode.exchange import parse_json
 from transforms.decode.formats import vendor_body
 from transforms.decode.registry import Format, Index, Outcome, index_of
 from transforms.decode.salvage import salvage
+from transforms.decode.scrub import scrub
 from transforms.decode.values import dumps
 
 MAX_ITEMS: Final = 2**16
@@ -190,6 +191,8 @@ def _stamp(call: Call, form: Format, record: dict[str, Any], reading: _Reading, 
     """Write on a call what its record does not say: its format, and what is written on the envelopes."""
     call.format = form.name
     call.authority = form.authority
+    if call.error_type:
+        call.error_type = scrub(call.error_type)
     if not call.tenant:
         call.tenant = reading.tenant
     if around is not None:

@@ -19,6 +19,7 @@ from transforms.decode.content import params
 from transforms.decode.context import promote_tags, read_tags
 from transforms.decode.errors import Skipped, Undecodable
 from transforms.decode.exchange import Exchange, parse_json
+from transforms.decode.scrub import scrub
 from transforms.decode.values import count, dumps, mapping, name, pico_dollars, sequence, string_tags, text, timestamp
 from transforms.decode.web import Address, provider_of_body
 
@@ -61,7 +62,7 @@ def decode(record: dict[str, Any]) -> list[Call]:
     error = record.get("error")
     if error:
         call.status = "error"
-        call.error_type = name(str(error).partition("(")[0].strip(), 64) or "error"
+        call.error_type = name(scrub(str(error)).partition("(")[0].strip(), 64) or "error"
     elif messages and not call.stop_reason:
         call.stop_reason = name(said.get("finish_reason") or said.get("stop_reason"))
     return [call]
