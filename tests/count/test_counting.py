@@ -534,7 +534,7 @@ def test_reported_usage_stays() -> None:
 texts = st.text(max_size=30) | st.sampled_from(["", "Be brief.", "x" * 50, "\ud800", "<|im_end|>"])
 names = st.sampled_from(["", "", "f", "look_up", "user"])
 medias = st.builds(
-    Media, st.sampled_from(["image", "audio"]), st.integers(-1, 9999), st.integers(-1, 9999), milliseconds=st.just(700)
+    Media, st.sampled_from(["image", "audio"]), st.integers(-1, 9999), st.integers(-1, 9999), guessed=st.just(False), milliseconds=st.just(700)
 )
 parts = st.builds(Part, st.sampled_from(["text", "call", "result", "reasoning"]), texts, names, st.none(), st.just(False)) | st.builds(
     Part, st.just("media"), st.just(""), names, medias | st.none(), st.just(False)
