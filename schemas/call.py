@@ -54,8 +54,8 @@ class Part(NamedTuple):
     """One piece of a message.
 
     ``kind``: ``text``; ``call`` (a tool call: ``name``, ``text`` is its JSON arguments); ``result`` (what a tool
-    answered); ``reasoning`` (visible thinking text); ``media`` (see ``media``). ``stored``: it is a call by the id that its
-    vendor keeps it under.
+    answered); ``reasoning`` (visible thinking text); ``sealed`` (what only the vendor can read of it); ``media`` (see ``media``).
+    ``stored``: it is a call by the id that its vendor keeps it under.
     """
 
     kind: str

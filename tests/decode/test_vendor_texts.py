@@ -94,6 +94,35 @@ def test_gemini(request_: Json, answer: Any) -> None:
     assert call.stream is (answer is GEMINI_ANSWERS[1])
 
 
+def test_what_gemini_is_given_back() -> None:
+    """Sealed thoughts stand before the call they belong to, files with the result they came with; tools that are null are none."""
+    png = "iVBORw0KGgoAAAANSUhEUgAAAgAAAAP_"  # 512 by 1023, in base64 for URLs
+    answered = {"name": "see", "response": {"ok": True}, "parts": [{"inlineData": {"mimeType": "image/png", "data": png}}]}
+    request = {
+        "contents": [
+            {"role": "user", "parts": [{"text": "Look"}]},
+            {"role": "model", "parts": [{"functionCall": {"name": "see", "args": {}}, "thoughtSignature": "c2VhbA=="}]},
+            {"role": "user", "parts": [{"functionResponse": answered}]},
+        ],
+        "tools": [{"functionDeclarations": [{"name": "see"}], "codeExecution": None}],
+    }
+    answer = [
+        gemini_chunk({"text": "It is", "thoughtSignature": "c2VhbA=="}),
+        gemini_chunk({"text": " blue.", "thoughtSignature": "c2VhbA=="}, finishReason="STOP"),
+    ]
+    call = decode(GEMINI, request, answer)
+    assert said(content(call).prompt) == [
+        ("user", [("text", "Look", "")]),
+        ("assistant", [("sealed", "c2VhbA==", ""), ("call", "{}", "see")]),
+        ("tool", [("result", '{"ok":true}', "see"), ("media", "", "see")]),
+    ]
+    picture = content(call).prompt[2].parts[1].media
+    assert picture is not None
+    assert (picture.width, picture.height) == (512, 1023)
+    assert said(content(call).output) == [("assistant", [("text", "It is blue.", "")])]
+    assert content(call).complete
+
+
 @pytest.mark.parametrize(
     "more",
     [

@@ -172,7 +172,7 @@ def media(kind: str, data: object, detail: object = "") -> Media:
         with contextlib.suppress(Base64Error, ValueError):
             length = wave_length(a2b_base64(head[: len(head) & ~3]), size)
     if kind == "image":
-        head = data[start : start + _HEAD]
+        head = data[start : start + _HEAD].replace("-", "+").replace("_", "/")  # Google's clients write it for URLs
         try:
             width, height = image_size(a2b_base64(head[: len(head) & ~3]))
         except (Base64Error, ValueError):
@@ -217,8 +217,8 @@ def is_redacted(messages: list[Message]) -> bool:
     """Whether a logger put a placeholder in the place of a text."""
     for message in messages:
         for part in message[1]:
-            if len(part[1]) < _LONGEST_REDACTED and part[1] in REDACTED:
-                return True
+            if len(part[1]) < _LONGEST_REDACTED and part[1] in REDACTED and (part[1] != "{}" or part[0] == "text"):
+                return True  # a call may well have no arguments
     return False
 
 

@@ -42,12 +42,15 @@ def _media_kind(mime: object) -> str:
 
 
 def read_part(given: Any, parts: list[Part], content: Content) -> None:
-    """One part of a prompt or an answer: text, thought, file, call of a function and its response."""
+    """One part of a prompt or an answer: text, thought, file, call of a function and its response; sealed thoughts before it."""
     if given.__class__ is str:
         parts.append(Part("text", given))
         return
     if given.__class__ is not dict:
         return
+    signature = given.get("thoughtSignature")  # spelled the other way, recorded calls did not count what it seals
+    if signature.__class__ is str:
+        parts.append(Part("sealed", signature))
     said = given.get("text")
     if said is not None:
         parts.append(Part("reasoning" if given.get("thought") is True else "text", text(said)))
@@ -64,8 +67,10 @@ def read_part(given: Any, parts: list[Part], content: Content) -> None:
     if answered is not None:
         one = mapping(answered)
         parts.append(Part("result", arguments_text(one.get("response")), name(one.get("name"))))
-        if one.get("parts"):
-            content.complete = False
+        for each in sequence(one.get("parts")):  # files that it answered with
+            inside: list[Part] = []
+            read_part(each, inside, content)
+            parts += [part._replace(name=parts[-1].name) for part in inside if part.kind == "media"]
         return
     linked = _either(given, "fileData", "file_data")
     if linked is not None:
@@ -94,10 +99,10 @@ def read_content(given: Any, content: Content, into: list[Message]) -> None:
     parts = []
     for each in entries if entries.__class__ is list else (entries,):
         read_part(each, parts, content)
-    results = tuple(part for part in parts if part.kind == "result")
+    results = tuple(part for part in parts if part.kind == "result" or (part.kind == "media" and part.name))
     if results:
         into.append(Message("tool", results))
-        parts = [part for part in parts if part.kind != "result"]
+        parts = [part for part in parts if part not in results]
     if parts:
         into.append(Message(role, tuple(parts)))
 
@@ -130,7 +135,7 @@ def ask(call: Call, x: Exchange) -> None:
         if tools:
             content.tools_json = dumps(tools)
             for tool in sequence(tools):
-                if not _CLIENT_TOOLS.issuperset(mapping(tool)):
+                if not _CLIENT_TOOLS.issuperset([key for key, value in mapping(tool).items() if value is not None]):
                     content.complete = False  # a hosted tool: what it returns is put into the prompt unseen
         chosen = mapping(
             _either(mapping(_either(place, "toolConfig", "tool_config")), "functionCallingConfig", "function_calling_config")
@@ -208,6 +213,8 @@ def _candidate(one: dict[str, Any], parts: list[Part], content: Content) -> None
     for each in inner if inner.__class__ is list else (inner,):
         before = len(parts)
         read_part(each, parts, content)
+        if len(parts) > before and parts[before].kind == "sealed":
+            del parts[before]  # of use in the next prompt only
         if len(parts) > before > 0 and parts[-1].kind in ("text", "reasoning") and parts[-2].kind == parts[-1].kind:
             last = parts.pop()
             parts[-1] = Part(last.kind, parts[-1].text + last.text)
