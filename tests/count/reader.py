@@ -66,6 +66,7 @@ def convert(row: dict[str, Any]) -> Real | None:
     call.model_requested = str(request.get("model") or "")
     call.model = call.model_requested
     call.usage_source = "vendor"
+    call.stream = row["stream"]
     call.content = content = Content()
     try:
         reader(request, chunks if isinstance(chunks, list) else [response], call, content)
@@ -116,7 +117,7 @@ def _pixels(url: str) -> tuple[int, int]:
     kind, comma, text = url.partition(";base64,")
     if not comma or "[ELIDED" in text[:10]:
         return 0, 0
-    data = base64.b64decode(text + "==")
+    data = base64.b64decode(text.replace("-", "+").replace("_", "/") + "==")
     if kind.endswith("png"):
         width, height = struct.unpack(">II", data[16:24])
         return width, height
@@ -299,36 +300,96 @@ def _anthropic(request: dict[str, Any], chunks: list[Any], call: Call, content: 
         content.complete = False
     if {"context_management", "container", "mcp_servers"} & set(request):
         content.complete = False
-    content.tool_choice = (request.get("tool_choice") or {}).get("type", "")
+    chosen = request.get("tool_choice") or {}
+    content.tool_choice = chosen.get("name") or chosen.get("type", "")
     content.thinking = (request.get("thinking") or {}).get("type") == "enabled"
     content.schema_json = _compact(request.get("output_format") or (request.get("output_config") or {}).get("format"))
+    blocks: dict[int, dict[str, Any]] = {}
     for chunk in chunks:
         call.model = chunk.get("model") or (chunk.get("message") or {}).get("model") or call.model
+        call.stop_reason = chunk.get("stop_reason") or (chunk.get("delta") or {}).get("stop_reason") or call.stop_reason
+        for index, block in enumerate(chunk.get("content") or ()):
+            blocks[index] = {**block, "json": orjson.dumps(block.get("input")).decode()}
+        if "content_block" in chunk:
+            blocks[chunk["index"]] = {**chunk["content_block"], "json": ""}
+        given = chunk.get("delta") or {}
+        if chunk.get("index") in blocks:
+            blocks[chunk["index"]]["text"] = blocks[chunk["index"]].get("text", "") + given.get("text", "")
+            blocks[chunk["index"]]["json"] += given.get("partial_json", "")
+    said: list[Part] = []
+    for block in blocks.values():
+        if block["type"] == "text":
+            said.append(Part("text", block["text"]))
+        elif block["type"] == "tool_use":
+            said.append(Part("call", block["json"] or "{}", block["name"]))
+        else:
+            return  # what it thought, or the vendor's own tools did, is not all there
+    content.output = [Message("assistant", tuple(said))] if said else []
+
+
+def _gemini_parts(turn: dict[str, Any], content: Content) -> tuple[list[Part], list[Part]]:
+    """What a turn says, and what tools answered in it."""
+    said: list[Part] = []
+    answered: list[Part] = []
+    for part in turn.get("parts") or ():
+        if part.get("thoughtSignature"):
+            said.append(Part("sealed", part["thoughtSignature"]))
+        if "text" in part:
+            said.append(Part("reasoning" if part.get("thought") else "text", part["text"]))
+        elif "functionCall" in part:
+            given = part["functionCall"]
+            said.append(Part("call", orjson.dumps(given.get("args")).decode(), given["name"]))
+        elif "functionResponse" in part:
+            given = part["functionResponse"]
+            answered.append(Part("result", orjson.dumps(given.get("response")).decode(), given["name"]))
+            answered += [_blob(inner, content) for inner in given.get("parts") or ()]
+        else:
+            said.append(_blob(part, content))
+    return said, answered
+
+
+def _blob(part: dict[str, Any], content: Content) -> Part:
+    given = part.get("inlineData") or part.get("inline_data") or {}
+    kind = (given.get("mimeType") or given.get("mime_type") or "").partition("/")[0]
+    if kind != "image":
+        content.complete = False
+        return Part("media", "", media=Media("file"))
+    return Part("media", "", media=_image({"image_url": "data:;base64," + given["data"]}))
 
 
 def _gemini(request: dict[str, Any], chunks: list[Any], call: Call, content: Content) -> None:
     system = request.get("systemInstruction") or request.get("system_instruction")
     turns = [{**system, "role": "system"}] if system else []
     for turn in [*turns, *request["contents"]]:
-        parts: list[Part] = []
-        for part in turn["parts"]:
-            if "text" in part:
-                parts.append(Part("text", part["text"]))
-            elif "functionCall" in part:
-                given = part["functionCall"]
-                parts.append(Part("call", orjson.dumps(given.get("args")).decode(), given["name"]))
-            elif "functionResponse" in part:
-                given = part["functionResponse"]
-                parts.append(Part("result", orjson.dumps(given.get("response")).decode(), given["name"]))
-            else:
-                content.complete = False
+        said, answered = _gemini_parts(turn, content)
         role = {"model": "assistant"}.get(turn.get("role", "user"), turn.get("role", "user"))
-        content.prompt.append(Message(role, tuple(parts)))
+        if answered:
+            content.prompt.append(Message("tool", tuple(answered)))
+        if said:
+            content.prompt.append(Message(role, tuple(said)))
     content.tools_json = _compact(request.get("tools"))
     tools = request.get("tools") or []
     if any({"functionDeclarations", "function_declarations"}.isdisjoint(tool) for tool in tools):
         content.complete = False
     if request.get("cachedContent"):
         content.complete = False
+    settings = request.get("generationConfig") or {}
+    content.schema_json = _compact(settings.get("responseJsonSchema") or settings.get("responseSchema"))
+    answers: dict[int, list[Part]] = {}
     for chunk in chunks:
         call.model = chunk.get("modelVersion") or call.model
+        for one in chunk.get("candidates") or ():
+            answers.setdefault(one.get("index") or 0, []).extend(_gemini_parts(one.get("content") or {}, Content())[0])
+            call.stop_reason = one.get("finishReason") or call.stop_reason
+    content.output = [Message("assistant", _joined(parts)) for parts in answers.values() if parts]
+
+
+def _joined(parts: list[Part]) -> tuple[Part, ...]:
+    """Pieces of one text as one."""
+    whole: list[Part] = []
+    for part in parts:
+        if part.kind in ("text", "reasoning") and whole and whole[-1].kind == part.kind:
+            whole[-1] = Part(part.kind, whole[-1].text + part.text)
+        else:
+            whole.append(part)
+    return tuple(whole)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import dataclasses
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -455,7 +457,7 @@ def test_sound_is_ten_tokens_a_second_and_four() -> None:
 
 def test_estimate_and_partial_are_marked() -> None:
     call = counted(make([say("user", "Hello there")], model="claude-sonnet-4-5"))
-    assert (call.count_quality, call.counted_with) == ("estimate", "o200k_base")
+    assert (call.count_quality, call.counted_with) == ("estimate", "o200k_apart3")
     cut = make([say("user", "Hello there")])
     assert cut.content is not None
     cut.content.complete = False
@@ -463,15 +465,16 @@ def test_estimate_and_partial_are_marked() -> None:
 
 
 def test_what_stands_in_for_a_tokenizer_and_how_far_it_may_be_off(o200k: Callable[[str], int]) -> None:
-    text = "12345 + 1.\nDone, 77 of 100."  # digits beyond one for three: 3 of 12345, 1 of 77, 2 of 100; one line feed
+    text = "12345 + 1.\nDone, 77 of 100."
+    expected = sum(map(o200k, [*"12345", " +", " ", "1", ".", "\n", "Done", ",", " ", *"77", " of", " ", *"100", "."]))
     call = counted(make([say("user", text)], [say("assistant", text)], model="gemini-2.5-flash", provider="gemini", api="gemini.generate"))
-    expected = o200k(text) + 6 + 1
     assert (call.user_tokens, call.counted_input) == (expected, expected + 1)
-    assert call.counted_input_error == 2 + 1  # 3 % of about 25, rounded up
+    assert call.counted_input_error == 1 + 1  # 2.5 % of 23, rounded
     assert (call.counted_output, call.counted_output_error) == (expected, None)  # it thinks, and no record shows how much
     assert (call.usage_quality, call.count_quality) == ("partial", "estimate")
     older = counted(make([say("user", text)], [say("assistant", text)], model="gemini-2.0-flash", provider="gemini"))
-    assert (older.counted_input, older.counted_output_error) == (expected, 2 + 1)
+    assert (older.counted_input, older.counted_output_error) == (expected, 1 + 1)
+    assert counted(make([say("user", text)], model="gemini-2.5-flash", provider="vertex")).counted_input == expected
 
 
 def test_what_a_vendor_adds_unseen() -> None:
@@ -484,13 +487,99 @@ def test_what_a_vendor_adds_unseen() -> None:
 
     plain, schema = claude(), b'{"schema":{"type":"object"}}'
     assert claude(thinking=True) == plain + 29
-    assert claude(schema_json=schema) - plain == 105 + round(1.06 * (o200k_tokens('{"type":"object"}') * 1840 // 1000))
+    # {" type ": ␣" object "} are six tokens, as they are in o200k_base
+    assert claude(schema_json=schema) - plain == 98 + round(1.03 * (o200k_tokens('{"type": "object"}') * 1360 // 1000))
     tools = b'[{"name":"now","description":"","input_schema":{}}]'
     auto, forced = claude(tools_json=tools), claude(tools_json=tools, tool_choice="any")
-    declared = o200k_tokens(tools.decode()[1:-1]) + tools.count(b'"') * 585 // 1000
-    assert auto - plain == 495 + round(1.06 * declared)
-    assert forced - auto == 586 - 495
+    assert auto - plain == 497 + round(1.03 * (6 + o200k_tokens('{"name": "now", "parameters": {}}')))
+    assert forced - auto == 589 - 497
     assert claude(tools_json=tools, tool_choice="none") == auto
+
+
+ADD = {
+    "name": "add",
+    "description": "Add x and y together",
+    "parameters": {
+        "type": "object",
+        "properties": {
+            "x": {"type": "number", "description": "The first operand"},
+            "y": {"type": "number", "description": "The second operand"},
+        },
+        "required": ["x", "y"],
+    },
+}
+"""A tool whose texts are 4 to 5 plain words each: one token a word, in any table."""
+
+
+@pytest.mark.parametrize(
+    ("model", "provider", "tokens"),
+    [
+        # 18, its name and its description; of each argument twice its name, 8 and its description: a vendor's own count
+        ("gemini-2.5-flash", "gemini", 18 + 1 + 5 + 2 * (2 + 8 + 3)),
+        # <start>declaration:add{description:<escape>…<escape>,parameters:{properties:{x:{description:<escape>…<escape>,
+        # type:<escape>NUMBER<escape>},y:{…}},required:[<escape>x<escape>,<escape>y<escape>],type:<escape>OBJECT<escape>}}<end>
+        ("gemini-3-flash", "gemini", 18 + 1 + 5 + 2 + 2 * (2 + 1 + 5 + 3 + 5) + 3 + 5 + 2),
+        # name and description, object, x and y required; of each its name, number and its description
+        ("gemini-2.0-flash", "gemini", 1 + 5 + 1 + 2 + 2 * (1 + 1 + 3)),
+        ("gemini-2.5-flash", "vertex", 1 + 5 + 1 + 2 + 2 * (1 + 1 + 3)),
+    ],
+)
+def test_tools_of_gemini(model: str, provider: str, tokens: int) -> None:
+    tools = orjson.dumps([{"functionDeclarations": [ADD]}])
+    call = counted(make([say("user", "Hi")], model=model, tools=tools, provider=provider, api="gemini.generate"))
+    assert call.tools_tokens == tokens
+
+
+def _sealed(records: list[int]) -> str:
+    """A signature of records of so many bytes, each with its mark and its length before it."""
+    data = b""
+    for size in records:
+        data += b"\x0a" + (bytes([size]) if size < 128 else bytes([size & 127 | 128, size >> 7])) + bytes(size)
+    return base64.urlsafe_b64encode(data).decode()
+
+
+def test_thoughts_that_only_the_vendor_can_read_are_judged_by_their_signature() -> None:
+    def asked(signature: str, *after: Message, **more: Any) -> Call:
+        called = Message("assistant", (Part("sealed", signature), Part("call", "{}", "now")))
+        answered = Message("tool", (Part("result", '{"time":"noon"}', "now"),))
+        prompt = [say("user", "When?"), called, answered, *after]
+        return counted(make(prompt, **{"model": "gemini-3-flash", "provider": "gemini", "api": "gemini.generate", **more}))
+
+    bare = asked("")
+    long, streamed = asked(_sealed([597])), asked(_sealed([200, 397]))
+    less = bare.counted_input or 0
+    assert long.counted_input == less + (600 - 60) * 100 // 395
+    assert streamed.counted_input == less + (603 - 92) * 100 // 395
+    assert long.history_tokens - bare.history_tokens == long.counted_input - less
+    assert (long.counted_input_error or 0) > (bare.counted_input_error or 0) + 20
+    # the turn is over once the user speaks; Gemini 2.5 reads its thoughts again where it streams
+    spoken = asked(_sealed([597]), say("user", "Thanks"))
+    assert spoken.counted_input == asked("", say("user", "Thanks")).counted_input
+    older = {"model": "gemini-2.5-flash"}
+    assert asked(_sealed([597]), **older).counted_input == asked("", **older).counted_input
+    assert asked(_sealed([597]), stream=True, **older).counted_input == (asked("", **older).counted_input or 0) + 136
+    # what stands in for a signature means no thoughts, what a recorder wrote over it that nobody knows
+    assert asked("skip_thought_signature_validator").counted_input == bare.counted_input
+    assert (bare.count_quality, asked("REDACTED").count_quality) == ("estimate", "partial")
+    assert asked("REDACTED").counted_input_error is None
+
+
+@pytest.mark.parametrize(
+    ("model", "width", "height", "tokens"),
+    [
+        ("gemini-3-flash", 128, 128, 33 * 33),  # vendors' own counts
+        ("gemini-3-flash", 300, 346, 31 * 35),
+        ("gemini-3-flash", 1, 5000, 2366),
+        ("gemini-2.5-flash", 640, 480, 258),
+        ("gemini-2.0-flash", 100, 384, 258),
+        ("gemini-2.0-flash", 640, 480, 5 * 258),
+        ("gemini-2.0-flash", 1024, 1024, 5 * 258),
+    ],
+)
+def test_pictures_of_gemini(model: str, width: int, height: int, tokens: int) -> None:
+    seen = Message("user", (Part("media", "", media=Media("image", width, height)),))
+    call = counted(make([seen], model=model, provider="gemini", api="gemini.generate"))
+    assert (call.user_tokens, call.count_quality) == (tokens, "estimate")
 
 
 def o200k_tokens(text: str) -> int:

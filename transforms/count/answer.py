@@ -10,11 +10,15 @@ from schemas.call import Call, Content
 from transforms.count import rules
 from transforms.count.cache import Space, bits
 from transforms.count.declared import response_schema
+from transforms.count.dialects import Dialect
 from transforms.count.families import Family
-from transforms.count.messages import RESPONSES, Counted, call_tokens, message_of, name_tokens
+from transforms.count.messages import RESPONSES, Counted, answer_framing, call_tokens, message_of, name_tokens
 
 CHAT: Final = frozenset({"", "chat", "count_tokens"})
 """Operations whose messages are framed."""
+
+FREE: Final = frozenset({"", "auto", "none", "validated"})
+"""Choices of a tool by which nothing has to be called."""
 
 _CUT: Final = frozenset({"length", "max_output_tokens"})
 _STOPS: Final = re.compile(rb'"stop":\[?"')
@@ -49,7 +53,7 @@ def count_answer(call: Call, content: Content, kind: Family, space: Space) -> tu
         trail.append(one.trail)
         if one.digest:
             digests.append(one.digest)
-        text += one.text
+        text += one.text - (one.mused if kind.dialect is not None else 0)  # billed as reasoning
         size += one.size
         called += one.calls
         media += one.media
@@ -129,6 +133,8 @@ def _estimated(
     """The same of other models: what closes an answer, and around each turn of calls."""
     framing = 0
     chat = call.operation in CHAT
+    if kind.dialect is not None:
+        return _spoken(call, content, counted, kind, kind.dialect, space, called)
     for one in counted:
         if one.called and content.tool_choice == one.called[0]:  # the name was given, not written
             called -= name_tokens(one.called[0], space)
@@ -136,4 +142,19 @@ def _estimated(
             framing += kind.call_close + (PARALLEL if len(one.called) > 1 else 0) + call.provider.startswith("azure")
         elif one.size and chat:
             framing += 0 if kind.open and call.stop_reason == "length" else kind.text_close
+    return called, framing
+
+
+def _spoken(
+    call: Call, content: Content, counted: Sequence[Counted], kind: Family, dialect: Dialect, space: Space, called: int
+) -> tuple[int, int]:
+    """The same of models that write calls in a form of their own."""
+    framing = 0
+    forced = content.tool_choice.lower() not in FREE
+    for message, one in zip(content.output, counted, strict=True):
+        framing += answer_framing(message, dialect, forced)
+        if one.called and content.tool_choice == one.called[0] and dialect.verbatim:
+            called -= space.text(one.called[0]).tokens
+        elif one.size and not one.called and call.operation in CHAT:
+            framing += 0 if call.stop_reason == "max_tokens" else kind.text_close
     return called, framing

@@ -24,17 +24,16 @@ from typing import Final
 
 from schemas.call import Call, Content
 from transforms.count import rules
-from transforms.count.answer import CHAT, count_answer
+from transforms.count.answer import CHAT, FREE, count_answer
 from transforms.count.cache import Space, bits, utf8
 from transforms.count.declared import response_schema, tool_set
 from transforms.count.families import Family, family
 from transforms.count.messages import HISTORY, RESPONSES, RESULT, SYSTEM, USER, Counted, framed, name_tokens
-from transforms.count.prompt import count_prompt
+from transforms.count.prompt import count_prompt, thoughts
 from transforms.count.tokenizers import tokenizer
 from transforms.recent import Budget
 
-_FREE: Final = frozenset({"", "auto", "none", "validated"})
-_CHOICES: Final = _FREE | {"required", "any"}
+_CHOICES: Final = FREE | {"required", "any"}
 _MAX_SPACES: Final = 1024
 _DESCRIBED: Final = re.compile(rb'"description":"[^"]')
 
@@ -102,7 +101,9 @@ class Counter:
         call.counted_with = kind.tokenizer
         exact = kind.exact and (not kind.open or _plain(call, content, kind))
         call.count_quality = "partial" if unseen else "exact_tokenizer" if exact else "estimate"
-        if not unseen:
+        if unseen:
+            call.counted_input_error = None
+        else:
             _errors(call, content, kind, exact)
         if call.usage_source == "none" and _answered(call):
             _stand_in(call, kind)
@@ -122,7 +123,7 @@ class Counter:
 def _counter(kind: Family) -> Callable[[str], int]:
     """What counts the texts of a family: its tokenizer, or the one that stands in for it and how it differs."""
     count, stand_in = tokenizer(kind.tokenizer).count, kind.stand_in
-    if stand_in is None:
+    if stand_in is None or not stand_in.digits:
         return count
     return lambda text: count(text) + stand_in.more(text)
 
@@ -143,7 +144,10 @@ def _errors(call: Call, content: Content, kind: Family, exact: bool) -> None:
     """How far the counts may be off; how far an answer is that reasoning went before, which no record shows, is not known."""
     if call.counted_input is not None:
         band = kind.tools_band if content.tools_json or content.schema_json else kind.band
-        call.counted_input_error = 0 if exact else band.around(call.counted_input)
+        more = call.counted_input_error or 0  # what is known to be unsure by itself
+        if content.schema_json and kind.dialect is not None:
+            more += kind.dialect.unsure
+        call.counted_input_error = 0 if exact else band.around(call.counted_input) + more
     if call.counted_output is not None and not (kind.hidden_reasoning or content.thinking):
         band = kind.call_band if call.answer_call_tokens else kind.answer_band
         call.counted_output_error = 0 if exact else band.around(call.counted_output)
@@ -157,6 +161,10 @@ def _input(call: Call, content: Content, kind: Family, space: Space, trail: list
     trail += prompt.trail
     tokens, sizes, messages, digests = prompt.tokens.copy(), prompt.sizes, prompt.number, prompt.digests
     tokens[USER] += content.token_inputs
+    sealed, lost = 0, False
+    if kind.dialect is not None and (call.stream or not kind.dialect.streamed):
+        sealed, lost = thoughts(prompt.counted)
+        tokens[HISTORY] += sealed
     tools_around = _tools(call, content, prompt.counted, kind, space, trail)
     framing = kind.reply + prompt.framing + tools_around if call.operation in CHAT else 0
     call.media_parts += prompt.media
@@ -187,7 +195,9 @@ def _input(call: Call, content: Content, kind: Family, space: Space, trail: list
             framing += _preamble(content)
         framing = max(0, scaled(framing) + kind.offset + _hidden(content, kind))
     call.counted_input = total + framing
-    return prompt.unseen
+    if sealed:
+        call.counted_input_error = sealed // 6
+    return prompt.unseen or lost
 
 
 def _named_turns(content: Content) -> int:
@@ -211,7 +221,7 @@ def _hidden(content: Content, kind: Family) -> int:
     hidden, tokens = kind.hidden, 0
     if content.tools_json:
         choice = content.tool_choice.lower()
-        tokens = hidden.tools if choice in _FREE else hidden.forced
+        tokens = hidden.tools if choice in FREE else hidden.forced
     if content.schema_json:
         tokens += hidden.schema
     return tokens + (hidden.thinking if content.thinking else 0)
@@ -235,7 +245,7 @@ def _tools(call: Call, content: Content, counted: Sequence[Counted], kind: Famil
         if responses and choice == "required" and entry.items == 1:  # which is to say that one
             choice = rules.only_tool(tools_json)
         if kind.choice_named and choice.lower() not in _CHOICES and utf8(choice) in tools_json:
-            framing += 7 + name_tokens(choice, space)
+            framing += 7 + name_tokens(choice, space) if kind.dialect is None else space.text(choice).tokens
         if tools and call.api == "openai.chat":
             framing += kind.preamble
         if tools and kind.hidden_reasoning and _DESCRIBED.search(tools_json) is None:

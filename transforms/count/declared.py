@@ -8,17 +8,18 @@ from functools import partial
 
 from transforms.count import rules
 from transforms.count.cache import Entry, Space
-from transforms.count.families import Family, StandIn
+from transforms.count.families import Family
+from transforms.count.messages import pieces_tokens
 
 
 def tool_set(tools_json: bytes, kind: Family, responses: bool, space: Space) -> Entry:
     """The tool list of a request as ``kind`` of model reads it; ``items`` is the number of its tools."""
-    return space.young.get(tools_json) or _remember(tools_json, partial(_tool_set, responses, kind.stand_in), space)
+    return space.young.get(tools_json) or _remember(tools_json, partial(_tool_set, responses, kind), space)
 
 
 def response_schema(schema_json: bytes, kind: Family, space: Space) -> Entry:
     """The response schema as ``kind`` of model reads it; ``items`` is the number of tokens of its name."""
-    return space.young.get((schema_json,)) or _remember((schema_json,), partial(_schema, kind.stand_in), space)
+    return space.young.get((schema_json,)) or _remember((schema_json,), partial(_schema, kind), space)
 
 
 def _remember(key: bytes | tuple[bytes], make: Callable[[bytes, Space], Entry], space: Space) -> Entry:
@@ -31,20 +32,25 @@ def _remember(key: bytes | tuple[bytes], make: Callable[[bytes, Space], Entry], 
     return found
 
 
-def _tool_set(responses: bool, stand_in: StandIn | None, tools_json: bytes, space: Space) -> Entry:
+def _tool_set(responses: bool, kind: Family, tools_json: bytes, space: Space) -> Entry:
     rendered = rules.render_tools(tools_json, responses)
-    if stand_in is not None:
-        text = rules.declarations(tools_json)
-        tokens = space.once(text).tokens + text.count('"') * stand_in.quotes // 1000
+    if kind.dialect is not None:
+        tokens = pieces_tokens(kind.dialect.tools(tools_json), space)
+    elif kind.stand_in is not None:
+        tokens = space.once(rules.declarations(tools_json)).tokens
     else:
         tokens = max(0, space.once(rendered.text).tokens - rendered.discount) if rendered.text else 0
     return Entry(tokens, space.digest(tools_json), len(tools_json), rendered.tools)
 
 
-def _schema(stand_in: StandIn | None, schema_json: bytes, space: Space) -> Entry:
+def _schema(kind: Family, schema_json: bytes, space: Space) -> Entry:
     shape = rules.render_schema(schema_json)
     name = space.text(shape.name).tokens
-    if stand_in is not None:
-        tokens = space.once(rules.schema_body(schema_json)).tokens * (1000 + stand_in.schema) // 1000
-        return Entry(tokens, space.digest(schema_json), len(schema_json), name)
-    return Entry(space.once(shape.text).tokens, space.digest(schema_json), len(schema_json), name)
+    if kind.dialect is not None:
+        more = kind.stand_in.schema if kind.stand_in is not None else 0
+        tokens = pieces_tokens(kind.dialect.schema(schema_json), space) * (1000 + more) // 1000
+    elif kind.stand_in is not None:
+        tokens = space.once(rules.schema_body(schema_json)).tokens * (1000 + kind.stand_in.schema) // 1000
+    else:
+        tokens = space.once(shape.text).tokens
+    return Entry(tokens, space.digest(schema_json), len(schema_json), name)

@@ -1,9 +1,10 @@
 """Model name → how its tokens are counted.
 
-Framing constants were inferred from recorded calls with vendor-reported usage (see docs/counting.md); image constants
-are published in OpenAI's vision guide. For models without a public table here, tokens are estimated from o200k_base by
-one ratio and one offset for each generation, fitted on recorded calls. Models whose makers publish their tokenizers are
-counted with these where the extra ``tokenizers`` is installed, framed as their chat templates say.
+Framing constants were inferred from recorded calls with vendor-reported usage (see docs/counting.md); image
+constants are published in the vendors' guides. For models without a public table here, tokens are estimated from
+o200k_base by one ratio and one offset for each generation, fitted on recorded calls; for Claude and Gemini, how
+prompts are written is known, too. Models whose makers publish their tokenizers are counted with these where the
+extra ``tokenizers`` is installed, framed as their chat templates say.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from schemas.call import Media
+from transforms.count.dialects import DECLARED, JSON, PYTHON, TEXTS, Dialect
 from transforms.count.tokenizers import available
 
 
@@ -35,22 +37,32 @@ class Patches(NamedTuple):
     budget: int = 1536
 
 
+class Grid(NamedTuple):
+    """Images cost the cells of a grid of their shape, as many as ``budget`` allows."""
+
+    budget: int
+
+
+class Crops(NamedTuple):
+    """Images cost ``each`` for every crop and, of several, for the whole; a crop is as wide as two thirds of the shorter side,
+    and at least 256 and at most 768 pixels. Those of at most 384 pixels are one."""
+
+    each: int
+
+
 class StandIn(NamedTuple):
     """How a tokenizer that is not public differs from the one that stands in for it, found on recorded calls.
 
-    Tokens more, in 1/1000: ``digits`` for each digit beyond one for three, ``lines`` for each line feed, ``quotes`` for each
-    quotation mark in the JSON of a tool list; ``schema`` for each token of a response schema.
+    Tokens more, in 1/1000: ``digits`` for each digit beyond one for three, ``schema`` for each token of a response schema.
     """
 
     digits: int = 0
-    lines: int = 0
-    quotes: int = 0
     schema: int = 0
 
     def more(self, text: str) -> int:
         """Tokens that ``text`` has beyond those of the stand-in."""
         digits = sum(len(run) - -(-len(run) // 3) for run in _DIGITS.findall(text)) if self.digits else 0
-        return (self.digits * digits + self.lines * text.count("\n") + 500) // 1000
+        return (self.digits * digits + 500) // 1000
 
 
 _DIGITS: Final = re.compile("[0-9]{2,}")
@@ -73,8 +85,8 @@ class Band(NamedTuple):
     permille: int
 
     def around(self, count: int) -> int:
-        """Half-width in tokens around ``count``, rounded up."""
-        return self.tokens - (-count * self.permille // 1000)
+        """Half-width in tokens around ``count``, rounded half up."""
+        return self.tokens + (count * self.permille + 500) // 1000
 
 
 class Turn(Enum):
@@ -123,12 +135,13 @@ class Family(NamedTuple):
     responses_call_close: int = 7
     responses_thought: int = 0  # more where an item of reasoning goes before, Responses API
     schema_close: int = 0  # more where the answer is held to a schema, of models that reason
-    images: Tiles | Patches | None = None
+    images: Tiles | Patches | Grid | Crops | None = None
     permille: int = 1000
     offset: int = 0
     system: int | None = None
     call: int = 8  # around a tool call of the history, on estimates
     stand_in: StandIn | None = None
+    dialect: Dialect | None = None  # how tools, calls and results are written, where it is known
     hidden: Hidden = Hidden()
     band: Band = Band(0, 0)
     tools_band: Band = Band(0, 0)
@@ -209,53 +222,64 @@ def _estimate(name: str, permille: int, offset: int) -> Family:
 
 _CLAUDE: Final = Family(
     "claude-4.5",
-    "o200k_base",
+    "o200k_apart3",
     False,
     message=3,
     reply=4,
-    system=1,
+    system=0,
     schema_named=False,
-    call=50,
     text_close=3,
-    call_close=45,
-    permille=1060,
-    stand_in=StandIn(digits=360, lines=320, quotes=585, schema=840),
-    hidden=Hidden(495, 586, 105, 29),
-    band=Band(2, 80),
-    tools_band=Band(2, 80),
-    answer_band=Band(3, 60),
-    call_band=Band(3, 620),
+    permille=1030,
+    stand_in=StandIn(digits=160, schema=360),
+    dialect=JSON,
+    hidden=Hidden(497, 589, 98, 29),
+    band=Band(1, 70),
+    tools_band=Band(2, 37),
+    answer_band=Band(1, 100),
+    call_band=Band(4, 120),
 )
 """Claude 4.5 and 4.6. Up to 4.6 all have one tokenizer; what is hidden differs."""
-_CLAUDE_4: Final = _CLAUDE._replace(
-    name="claude-4", stand_in=StandIn(digits=360, lines=320, quotes=1290, schema=840), hidden=Hidden(290, 232, 105, 29)
+_CLAUDE_4: Final = _CLAUDE._replace(name="claude-4", hidden=Hidden(313, 305, 98, 29))
+_CLAUDE_35: Final = _CLAUDE._replace(name="claude-3.5", hidden=Hidden(265, 360, 98, 29))
+_CLAUDE_3: Final = _CLAUDE._replace(name="claude-3", hidden=Hidden(533, 358, 98, 29))
+_CLAUDE_48: Final = _CLAUDE._replace(
+    name="claude-4.8",
+    permille=1350,
+    reply=2,
+    hidden=Hidden(335, 486, 98, 29),
+    band=Band(3, 110),
+    tools_band=Band(3, 110),
+    answer_band=Band(3, 200),
+    call_band=Band(4, 200),
 )
-_CLAUDE_47: Final = _CLAUDE._replace(
-    name="claude-4.7", permille=1460, call=40, hidden=Hidden(330, 540, 105, 29), band=Band(4, 310), tools_band=Band(4, 510)
-)
+"""Claude 4.8, and 5: another tokenizer. All recorded calls are of one half of the repositories."""
+_CLAUDE_47: Final = _CLAUDE_48._replace(name="claude-4.7", reply=6, hidden=Hidden(680, 770, 98, 29))
+
+
 _GEMINI: Final = Family(
     "gemini",
-    "o200k_base",
+    "o200k_apart",
     False,
     message=1,
     reply=0,
-    system=1,
     schema_named=False,
+    choice_named=False,
     hidden_reasoning=True,
-    call=14,
-    text_close=0,
-    call_close=7,
-    stand_in=StandIn(digits=1000, lines=1000, quotes=-75),
-    band=Band(2, 30),
-    tools_band=Band(4, 600),
-    answer_band=Band(2, 30),
-    call_band=Band(3, 400),
+    stand_in=StandIn(),
+    dialect=DECLARED,
+    images=Grid(1120),
+    band=Band(1, 25),
+    tools_band=Band(2, 50),
+    answer_band=Band(1, 25),
+    call_band=Band(4, 50),
 )
-"""Gemini 2.5 and later: every digit and every line feed is a token of its own."""
+"""Gemini from 3 on."""
+_GEMINI_25: Final = _GEMINI._replace(name="gemini-2.5", dialect=PYTHON, images=Tiles(258, 0))
 _GEMINI_2: Final = _GEMINI._replace(
-    name="gemini-2.0", message=0, system=0, hidden_reasoning=False, stand_in=StandIn(digits=1000, lines=1000, quotes=-950)
+    name="gemini-2.0", message=0, hidden_reasoning=False, dialect=TEXTS, images=Crops(258)
 )
-"""Until 2.0 nothing stands around messages, and of tools the texts alone are counted."""
+_GEMINI_VERTEX: Final = _GEMINI._replace(name="gemini-vertex", message=0, dialect=TEXTS)
+_GEMINI_25_VERTEX: Final = _GEMINI_VERTEX._replace(name="gemini-2.5-vertex", images=Tiles(258, 0))
 
 
 def _open(name: str, tokenizer: str, exact: bool, message: int, reply: int, tools: int = 0, **more: Any) -> Family:
@@ -362,27 +386,32 @@ _RULES: Final[tuple[tuple[str, Family], ...]] = (  # the first match wins
 )
 _COMPILED: Final = tuple((re.compile(pattern), family) for pattern, family in _RULES)
 
-_ESTIMATES: Final[tuple[tuple[str, Family], ...]] = (  # ratio in 1/1000 and offset; the first match wins
-    (r"claude-.*4[-.][7-9]|claude-(opus|sonnet|haiku|fable|mythos)-[5-9]", _CLAUDE_47),
-    (r"claude-3[-.][57]", _CLAUDE._replace(name="claude-3.5", hidden=Hidden(290, 370, 105, 29))),
-    (r"claude-(instant|v?[123](\D|$))", _CLAUDE._replace(name="claude-3", hidden=Hidden(530, 355, 105, 29))),
-    (r"claude-(opus|sonnet)-4(-[01])?(-\d{6,}.*)?$", _CLAUDE_4),
-    (r"claude|anthropic", _CLAUDE),
-    (r"gemini-(1|2\.0)|gemma", _GEMINI_2),
-    (r"gemini", _GEMINI),
-    (r"llama-?guard", _estimate("llama-guard", 1010, 186)),
-    (r"llama-?[3-9][-.][1-9](?!\d?b)", _estimate("llama-3.1", 1010, 25)),
-    (r"llama", _estimate("llama", 1010, 2)),
-    (r"deepseek", _estimate("deepseek", 960, -3)),
-    (r"qwen|qwq", _estimate("qwen", 1050, 1)),
-    (r"mistral|mixtral|codestral|devstral|pixtral|magistral|voxtral", _estimate("mistral", 1080, -2)),
-    (r"grok-4\.[3-9]", _estimate("grok-4.3", 970, 185)),
-    (r"grok", _estimate("grok", 970, -8)),
-    (r"glm", _estimate("glm", 960, -2)),
-    (r"kimi|moonshot", _estimate("kimi", 1000, 0)),
+_ESTIMATES: Final[tuple[tuple[str, str, Family], ...]] = (  # model, provider; the first match wins
+    (r"claude-.*4[-.]7", "", _CLAUDE_47),
+    (r"claude-.*4[-.][89]|claude-(opus|sonnet|haiku|fable|mythos)-[5-9]", "", _CLAUDE_48),
+    (r"claude-3[-.]5", "", _CLAUDE_35),
+    (r"claude-3[-.]7", "", _CLAUDE_4),
+    (r"claude-(instant|v?[123](\D|$))", "", _CLAUDE_3),
+    (r"claude-(opus|sonnet)-4(-[01])?(-\d{6,}.*)?$", "", _CLAUDE_4),
+    (r"claude|anthropic", "", _CLAUDE),
+    (r"gemini-(1|2\.0)|gemma", "", _GEMINI_2),
+    (r"gemini-2", "vertex|vercel", _GEMINI_25_VERTEX),
+    (r"gemini-2", "", _GEMINI_25),
+    (r"gemini", "vertex|vercel", _GEMINI_VERTEX),
+    (r"gemini", "", _GEMINI),
+    (r"llama-?guard", "", _estimate("llama-guard", 1010, 186)),
+    (r"llama-?[3-9][-.][1-9](?!\d?b)", "", _estimate("llama-3.1", 1010, 25)),
+    (r"llama", "", _estimate("llama", 1010, 2)),
+    (r"deepseek", "", _estimate("deepseek", 960, -3)),
+    (r"qwen|qwq", "", _estimate("qwen", 1050, 1)),
+    (r"mistral|mixtral|codestral|devstral|pixtral|magistral|voxtral", "", _estimate("mistral", 1080, -2)),
+    (r"grok-4\.[3-9]", "", _estimate("grok-4.3", 970, 185)),
+    (r"grok", "", _estimate("grok", 970, -8)),
+    (r"glm", "", _estimate("glm", 960, -2)),
+    (r"kimi|moonshot", "", _estimate("kimi", 1000, 0)),
 )
 _UNKNOWN: Final = _estimate("unknown", 1000, 0)
-_COMPILED_ESTIMATES: Final = tuple((re.compile(pattern), family) for pattern, family in _ESTIMATES)
+_COMPILED_ESTIMATES: Final = tuple((re.compile(pattern), re.compile(host), family) for pattern, host, family in _ESTIMATES)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -405,8 +434,8 @@ def family(model: str, provider: str = "") -> Family:
                 return found
             unseen = Band(1600, 0)
             return found._replace(name=f"{found.name}-{provider}", exact=False, band=unseen, tools_band=unseen)
-    for pattern, found in _COMPILED_ESTIMATES:
-        if pattern.search(name) or pattern.search(provider):
+    for pattern, host, found in _COMPILED_ESTIMATES:
+        if host.search(provider) and (pattern.search(name) or pattern.search(provider)):
             return found
     return _UNKNOWN
 
@@ -418,16 +447,25 @@ def media_tokens(kind: Family, media: Media) -> int | None:
     return image_tokens(kind.images, media)
 
 
-def image_tokens(rule: Tiles | Patches | None, media: Media) -> int | None:
-    """Tokens of an image by OpenAI's published rules; None where its size or the model's rule is not known."""
+def image_tokens(rule: Tiles | Patches | Grid | Crops | None, media: Media) -> int | None:
+    """Tokens of an image by its vendor's published rules; None where its size or the model's rule is not known."""
     if rule is None or media.kind != "image":
         return None
-    if isinstance(rule, Tiles) and media.detail == "low":
+    if isinstance(rule, Tiles) and (media.detail == "low" or not rule.tile):
         return rule.base
     if media.width <= 0 or media.height <= 0:
         return None
     if isinstance(rule, Patches):
         return (_patches(media.width, media.height, rule.budget) * rule.permille + 500) // 1000
+    if isinstance(rule, Grid):
+        across = math.floor(math.sqrt(rule.budget * media.width / media.height))
+        return max(1, across) * max(1, math.floor(math.sqrt(rule.budget * media.height / media.width)))
+    if isinstance(rule, Crops):
+        if max(media.width, media.height) <= 384:
+            return rule.each
+        side = min(768, max(256, min(media.width, media.height) * 2 // 3))
+        crops = math.ceil(media.width / side) * math.ceil(media.height / side)
+        return rule.each * (crops + (crops > 1))
     width, height = float(media.width), float(media.height)
     if (fit := 2048 / max(width, height)) < 1:
         width, height = width * fit, height * fit
@@ -436,7 +474,7 @@ def image_tokens(rule: Tiles | Patches | None, media: Media) -> int | None:
     return rule.base + rule.tile * math.ceil(round(width, 6) / 512) * math.ceil(round(height, 6) / 512)
 
 
-def least_image(rule: Tiles | Patches | None, media: Media) -> int:
+def least_image(rule: Tiles | Patches | Grid | Crops | None, media: Media) -> int:
     """What an image costs at least that nothing is known of; 0 where there is no least."""
     return rule.base + rule.tile if isinstance(rule, Tiles) and media.kind == "image" else 0
 

@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 
 from schemas.call import Media, Message, Part
 from transforms.count import rules
-from transforms.count.cache import LONG_TEXT, Space, utf8
+from transforms.count.cache import LONG_TEXT, Entry, Space, utf8
+from transforms.count.dialects import Dialect, Pieces, thought_tokens, values
 from transforms.count.families import Family, least_image, media_tokens
 
 SYSTEM: Final = 0
@@ -34,6 +35,8 @@ class Counted(NamedTuple):
     it says. ``called`` names the tools it calls; ``unnamed``: the tool it is a result of is not named. ``unseen``:
     something in it could not be counted. ``results`` is set where tool results stand beside something said, as the
     Anthropic and Gemini formats have it: their tokens, bytes and digest, which are in none of the other figures.
+    ``mused``: how many tokens of ``text`` are visible reasoning; ``sealed``: tokens of reasoning that only the vendor can read,
+    which are in none of the other figures; -1 where the record holds something in its place.
     """
 
     side: int
@@ -49,6 +52,8 @@ class Counted(NamedTuple):
     unseen: bool
     results: tuple[int, int, bytes] | None
     only_calls: bool
+    mused: int = 0
+    sealed: int = 0
 
 
 def message_of(message: Message, kind: Family, responses: bool, space: Space) -> Counted:
@@ -66,7 +71,7 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
     """Count ``message`` as ``kind`` of model reads it; ``responses``: on the Responses API."""
     role, parts, name = message
     side = _SIDES.get(role, HISTORY)
-    head = _head(role, name, len(parts))
+    head = _head(role, name, sum([part.kind != "sealed" for part in parts]))
     if len(parts) == 1 and parts[0].kind == "text" and side != RESULT and not name and not parts[0].name:
         entry = space.once(parts[0].text)
         around = _around(kind, role, side)
@@ -76,7 +81,8 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
     digests: list[bytes] = []
     result_digests: list[bytes] = []
     calls: list[tuple[str, str]] = []
-    text = framing = size = result_size = result_tokens = media = results = 0
+    text = framing = size = result_size = result_tokens = media = results = mused = sealed = 0
+    dialect = kind.dialect
     said = unseen = unnamed = summed_up = False
     for part in parts:
         if part.kind == "media":
@@ -90,14 +96,32 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
             text += tokens
             trail += (b"I", framed(utf8(part.name)), _media_bytes(part.media))
             continue
-        entry = space.once(part.text)
+        if part.kind == "sealed":
+            tokens = thought_tokens(part.text)
+            sealed = sealed + tokens if min(sealed, tokens) >= 0 else -1
+            continue
+        if part.kind == "result" and dialect is not None and not dialect.verbatim:
+            data = utf8(part.text)
+            tokens, keys = _values(part.text, space)
+            entry = Entry(tokens, space.digest(data), len(data))
+            framing += dialect.key * keys
+        else:
+            entry = space.once(part.text)
         trail += (_TAGS.get(part.kind, b"?"), entry.digest, framed(utf8(part.name)))
         if part.kind == "result" or (side == RESULT and part.kind == "text"):
             if not results:
                 called = part.name or name
-                framing += kind.message + 1 + (result_name(called, kind, space) if called else 0)
-                unnamed = not called
+                if dialect is None:
+                    framing += 1 + (result_name(called, kind, space) if called else 0)
+                elif called and not dialect.verbatim:
+                    framing += space.text(called).tokens
+                framing += kind.message
+                unnamed = not called and (dialect is None or not dialect.verbatim)
+            elif dialect is not None and part.name and not dialect.verbatim:
+                framing += space.text(part.name).tokens
             results += 1
+            if dialect is not None:
+                framing += dialect.result + (dialect.several if results == 2 else 0)
             result_tokens += entry.tokens
             result_size += entry.size
             result_digests.append(entry.digest)
@@ -108,14 +132,24 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
             calls.append((part.name, part.text))
         elif part.kind == "reasoning" and kind.openai and kind.hidden_reasoning:
             summed_up = True  # nobody is billed a summary
+        elif part.kind == "reasoning" and dialect is not None and not dialect.muses:
+            continue
         else:
             text += entry.tokens
             said |= part.text != ""
+            mused += entry.tokens if part.kind == "reasoning" else 0
     called_tokens = 0
-    if calls:
+    if calls and dialect is not None:
+        for called, arguments in calls:
+            tokens, keys = _values(arguments, space, not dialect.verbatim)
+            called_tokens += space.text(called).tokens + tokens
+            framing += dialect.call + dialect.key * keys
+        framing += 0 if said else kind.message
+    elif calls:
         called_tokens = call_tokens(calls, space, responses or not kind.openai)
         framing += 5 + 3 * len(calls) if responses else kind.call * len(calls) if not kind.openai else 8 if len(calls) == 1 else 7
     speaks = said or not (calls or results or summed_up)
+    speaks &= dialect is None or not (results and side == RESULT)  # what a tool answered is one message, with pictures, too
     if speaks:
         framing += _around(kind, role, side)
         if name:
@@ -131,8 +165,28 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
         side, text, called_tokens, framing, size, space.together(digests), b"".join(trail),
         tuple(called for called, _ in calls), unnamed, media, unseen,
         (result_tokens, result_size, space.together(result_digests)) if result_digests else None,
-        bool(calls) and not said,
+        bool(calls) and not said, mused, sealed,
     )  # fmt: skip
+
+
+def _values(data: str, space: Space, deep: bool = True) -> tuple[int, int]:
+    """Tokens of the keys and values of JSON, and how many keys there are."""
+    pieces, keys = values(data, deep)
+    return pieces_tokens(pieces, space), keys
+
+
+def pieces_tokens(pieces: Pieces, space: Space) -> int:
+    """Tokens of texts that are apart, and of what is around them."""
+    return space.once(pieces.text).tokens + pieces.around
+
+
+def answer_framing(message: Message, dialect: Dialect, forced: bool) -> int:
+    """Tokens around the calls of an answer; ``forced``: it had to be one."""
+    calls = [part for part in message.parts if part.kind == "call"]
+    if not calls:
+        return 0
+    around = sum([dialect.answer + dialect.answer_key * values(part.text, not dialect.verbatim)[1] for part in calls])
+    return around + dialect.answer_first - (dialect.forced if forced else 0)
 
 
 def _around(kind: Family, role: str, side: int) -> int:

@@ -105,7 +105,7 @@ class Prompt:
         first, last = self.turn
         framing, open_calls, after_calls = self.framing, self.open_calls, self.after_calls
         for index, one in enumerate(self.counted[start:] if start else self.counted, start):
-            side, text, calls, around, size, digest, said, called, unnamed, media, unseen, results, only_calls = one
+            side, text, calls, around, size, digest, said, called, unnamed, media, unseen, results, only_calls, _, _ = one
             self.trail.append(said)
             if results is not None:
                 tokens[RESULT] += results[0]
@@ -220,3 +220,19 @@ def _last_turn(counted: Sequence[Counted]) -> tuple[int, int]:
     while first > 0 and counted[first - 1].side == USER:
         first -= 1
     return first, last
+
+
+def thoughts(counted: Sequence[Counted]) -> tuple[int, bool]:
+    """Tokens of sealed reasoning of the turn that goes on: what came since the user last said something, if a tool has answered.
+
+    And whether some of it is not in the record.
+    """
+    tokens, lost, answered = 0, False, False
+    for one in reversed(counted):
+        if one.side == USER and one.size:
+            break
+        answered |= one.side == RESULT or one.results is not None
+        if answered:
+            tokens += max(0, one.sealed)
+            lost |= one.sealed < 0
+    return tokens, lost

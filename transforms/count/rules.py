@@ -169,20 +169,28 @@ def only_tool(tools_json: bytes) -> str:
     return str(function["name"]) if function is not None else ""
 
 
-def declarations(tools_json: bytes) -> str:
-    """The functions of a tool list as compact JSON one after the other, without what vendors wrap them in; hosted tools are
-    left out. A list that cannot be read stands as it is."""
+def functions(tools_json: bytes) -> list[dict[str, Any]]:
+    """The functions of a tool list without what vendors wrap them in; hosted tools are left out. None if it cannot be read."""
     try:
         tools = orjson.loads(tools_json)
     except orjson.JSONDecodeError:
         tools = None
-    if not isinstance(tools, list):
-        return tools_json.decode("utf-8", "replace")
     found: list[Any] = []
-    for tool in tools:
+    for tool in tools if isinstance(tools, list) else [tools]:
         several = isinstance(tool, dict) and (tool.get("functionDeclarations") or tool.get("function_declarations"))
         found += several if isinstance(several, list) else [_function(tool)]
-    return "".join(orjson.dumps(one).decode() for one in found if one is not None)
+    return [one for one in found if isinstance(one, dict)]
+
+
+def declarations(tools_json: bytes) -> str:
+    """The functions of a tool list as compact JSON one after the other. A list that cannot be read stands as it is."""
+    try:
+        readable = isinstance(orjson.loads(tools_json), list)
+    except orjson.JSONDecodeError:
+        readable = False
+    if not readable:
+        return tools_json.decode("utf-8", "replace")
+    return "".join(orjson.dumps(one).decode() for one in functions(tools_json))
 
 
 class Shape(NamedTuple):

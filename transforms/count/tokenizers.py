@@ -223,6 +223,13 @@ PACKAGED: Final = {name: table.distribution for name, table in _PACKAGED.items()
 _ALIASES: Final = {"o200k_harmony": "o200k_base"}
 """Encodings that differ from another in special tokens only, which ordinary text never yields."""
 
+_APART: Final = {
+    "o200k_apart": ("o200k_base", r" ?[\p{L}\p{M}]+|\p{N}|[\r\n]+| ?[^\s\p{L}\p{M}\p{N}]+|[^\S\r\n]+"),
+    "o200k_apart3": ("o200k_base", r" ?[\p{L}\p{M}]+|\p{N}{1,3}|[\r\n]| ?[^\s\p{L}\p{M}\p{N}]+|[^\S\r\n]+"),
+}
+"""Stand-ins: the table of another encoding, of text that is split where a table that is not public lets no token go across: at
+each digit or every third, at line feeds, and between letters and what is none. ``quicktok`` does not know them."""
+
 PROBES: Final = (
     ("", {"o200k_base": 0, "cl100k_base": 0}),
     ("Hello, world! It's 12345.67 o'clock; we'LL see.", {"o200k_base": 18, "cl100k_base": 19}),
@@ -278,10 +285,13 @@ def tokenizer(name: str) -> Tokenizer:
 
 def _load(name: str) -> Tokenizer:
     table = _ALIASES.get(name, name)
+    if name in _APART:
+        return _Engine(name, "tiktoken", _apart_counter(name))
     if table in _PACKAGED:
         return _Engine(name, "tiktoken", _packaged_counter(table))
     if table not in _TABLES:
-        raise TokenizerError(f"no public rank table for encoding {name!r}; known: {sorted({*_TABLES, *_PACKAGED, *_ALIASES})}")
+        known = sorted({*_TABLES, *_PACKAGED, *_ALIASES, *_APART})
+        raise TokenizerError(f"no public rank table for encoding {name!r}; known: {known}")
     fast = _quicktok(table)
     if fast is not None:
         engine = _Engine(name, "quicktok", fast)
@@ -306,6 +316,12 @@ def _quicktok(table: str) -> Callable[[str], int] | None:
     except Exception:  # absent, built for another CPU, or without its tables: tiktoken does the work
         return None
     return count
+
+
+def _apart_counter(name: str) -> Callable[[str], int]:
+    table, pattern = _APART[name]
+    ranks = _lines((install_table(table) / _file_name(table)).read_bytes())
+    return _counter(tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={}))
 
 
 def tiktoken_counter(table: str) -> Callable[[str], int]:
@@ -384,8 +400,7 @@ def install_table(table: str) -> Path:
     or ``~/.cache``), else, where neither can be written, one below the system's temporary folder. A file that is there
     and right is kept. Raises ``TokenizerError`` if the packaged table is not the published one.
     """
-    url, sha256 = _TABLES[table]
-    name = hashlib.sha1(url.encode(), usedforsecurity=False).hexdigest()  # tiktoken's name for the file
+    sha256, name = _TABLES[table].sha256, _file_name(table)
     data: bytes | None = None
     for folder in _folders():
         path = folder / name
@@ -404,6 +419,11 @@ def install_table(table: str) -> Path:
             continue
         return folder
     raise TokenizerError(f"no folder to put the rank table of {table} in can be written")
+
+
+def _file_name(table: str) -> str:
+    """tiktoken's name for the file."""
+    return hashlib.sha1(_TABLES[table].url.encode(), usedforsecurity=False).hexdigest()
 
 
 def _folders() -> list[Path]:
