@@ -23,7 +23,7 @@ SETTLING: Final = 3600
 """Seconds for which a call may have been written without being seen: an insert takes no longer. Until a day was derived so long
 after its last call was written, it is derived again."""
 
-HIDDEN_REASONING: Final = r"(^|[-/.])o[1-9](-|$)|gpt-[5-9]|codex"
+HIDDEN_REASONING: Final = r"(^|[-/.])o[1-9](-|$)|gpt-([5-9]|oss)|codex"
 """Models that write reasoning which no record shows; where their usage does not say how much, their answers are not compared."""
 
 _DAY: Final = 86_400

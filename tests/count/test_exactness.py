@@ -17,6 +17,8 @@ from transforms.count.counting import Counter
 from transforms.count.families import family
 from transforms.count.tokenizers import PACKAGED, available, tokenizer
 
+HARMONY = "o200k_harmony"
+
 
 class Pair(NamedTuple):
     """What was counted, what the vendor reported, what the cookbook's formula and litellm give (None where they have nothing),
@@ -92,7 +94,7 @@ def tables(shared: Path) -> tuple[Table, Table, Table, Table]:
         chat = call.api == "openai.chat" and call.provider in ("openai", "azure")
         others = (cookbook(call.content, call.model), litellm_count(real.request)) if chat else (None, None)
         counter.count(call)
-        if call.counted_with in PACKAGED:
+        if call.counted_with in PACKAGED or call.counted_with == HARMONY:
             _add_open(opened, real, kind)
         if call.provider in ("openai", "azure") and call.count_quality in ("exact_tokenizer", "partial"):
             if call.counted_input is not None and real.vendor_input is not None:
@@ -125,7 +127,8 @@ def tables(shared: Path) -> tuple[Table, Table, Table, Table]:
 
 def _add_open(opened: Table, real: Real, kind: str) -> None:
     call = real.call
-    maker = "llama guard" if "guard" in call.model.lower() else PACKAGED[call.counted_with].split("-")[0]
+    maker = "gpt-oss" if call.counted_with == HARMONY else PACKAGED[call.counted_with].split("-")[0]
+    maker = "llama guard" if "guard" in call.model.lower() and maker == "llama" else maker
     sure = call.count_quality == "exact_tokenizer"
     if call.counted_input is not None and real.vendor_input:
         pair = Pair(call.counted_input, real.vendor_input, None, None, real.repository, call.counted_input_error)
@@ -217,12 +220,13 @@ def test_open_tokenizers(tables: tuple[Table, Table, Table, Table]) -> None:
         ("qwen", "schema, estimate"): (8, 0.99),
         ("deepseek", "exact prompt"): (30, 0.85),
         ("mistral", "exact prompt"): (45, 0.83),
+        ("gpt-oss", "exact prompt"): (75, 0.99),
         ("mistral", "exact answer"): (45, 0.85),
     }
     for key, (least, floor) in floors.items():
         assert len(opened[key]) >= least, key
         assert exact(opened[key]) >= floor, key
-    for maker in ("llama", "qwen", "deepseek", "mistral"):
+    for maker in ("llama", "qwen", "deepseek", "mistral", "gpt-oss"):
         assert statistics.median(pair.off for pair in opened[maker, "tools, estimate"]) <= 0.08, maker
         assert within(opened[maker, "tools, estimate"]) >= 0.90, maker
 

@@ -205,18 +205,19 @@ _GPT54: Final = _GPT5._replace(
 _EMBEDDING: Final = Family("embedding", "cl100k_base", True)
 
 
-def _estimate(name: str, permille: int, offset: int) -> Family:
-    rough, tools = Band(6, 350), Band(20, 900)
+def _estimate(name: str, permille: int, offset: int, tools: int = 0) -> Family:
+    rough, wide = Band(6, 350), Band(60, 400) if tools else Band(20, 900)
     return Family(
         name,
         "o200k_base",
         False,
         permille=permille,
         offset=offset,
+        hidden=Hidden(tools, tools),
         band=rough,
-        tools_band=tools,
+        tools_band=wide,
         answer_band=rough,
-        call_band=tools,
+        call_band=Band(20, 900),
     )
 
 
@@ -236,7 +237,7 @@ _CLAUDE: Final = Family(
     band=Band(1, 70),
     tools_band=Band(2, 37),
     answer_band=Band(1, 100),
-    call_band=Band(4, 120),
+    call_band=Band(15, 100),
 )
 """Claude 4.5 and 4.6. Up to 4.6 all have one tokenizer; what is hidden differs."""
 _CLAUDE_4: Final = _CLAUDE._replace(name="claude-4", hidden=Hidden(313, 305, 98, 29))
@@ -326,6 +327,29 @@ _DEEPSEEK_R1: Final = _DEEPSEEK_3._replace(name="deepseek-r1", hidden_reasoning=
 _DEEPSEEK_32: Final = _DEEPSEEK_3._replace(name="deepseek-v3.2", reply=3, assistant=2, hidden_reasoning=True)
 _DEEPSEEK_4: Final = _DEEPSEEK_32._replace(name="deepseek-v4", hidden=Hidden(240, 240, 0, 79), band=Band(79, 40))
 _DEEPSEEK: Final = _DEEPSEEK_32._replace(name="deepseek", exact=False)  # names that the vendor gives to one model after another
+# Harmony: a system message of 60 tokens, then (<|start|> role <|message|> text <|end|>)* <|start|> assistant; answers of the
+# history name their channel. Tools are written as OpenAI's other models read them, about 18 tokens around them.
+_OSS: Final = Family(
+    "gpt-oss",
+    "o200k_harmony",
+    True,
+    assistant=2,
+    offset=60,
+    call=32,
+    schema_named=False,
+    open=True,
+    hidden=Hidden(18, 18),
+    hidden_reasoning=True,
+    text_close=4,  # <|channel|> final <|message|>, and the end
+    band=Band(4, 40),
+    tools_band=Band(30, 100),
+    answer_band=Band(3, 60),
+    call_band=Band(20, 600),
+)
+# The system prompt goes into a developer message, below "# Instructions".
+_OSS_OLLAMA: Final = _OSS._replace(name="gpt-oss-ollama", system=8)
+_OSS_GROQ: Final = _OSS._replace(name="gpt-oss-groq", offset=64)
+_OSS_BEDROCK: Final = _OSS._replace(name="gpt-oss-bedrock", offset=58)  # its newer endpoint, whose names have no version
 # <s> ([SYSTEM_PROMPT] text [/SYSTEM_PROMPT]) ([INST] text [/INST] text </s>)*
 _MISTRAL: Final = _open("ministral", "tekken", True, 2, 1, 24, assistant=-1)
 _MISTRAL_SMALL: Final = _MISTRAL._replace(name="mistral-small", offset=12)  # what the vendor adds to it and to Magistral
@@ -335,6 +359,10 @@ _GPT3: Final = Family("gpt-3", "r50k_base", True)
 """Before chat: the prompt is its text."""
 
 _OPEN: Final[tuple[tuple[str, str, Family], ...]] = (  # model, provider; the first match wins
+    (r"gpt-oss", "ollama|local", _OSS_OLLAMA),
+    (r"gpt-oss", "groq", _OSS_GROQ),
+    (r"gpt-oss-\d+b$", "bedrock", _OSS_BEDROCK),
+    (r"gpt-oss", "", _OSS),
     (r"^text-davinci-(00[23]|edit)|^code-(davinci|cushman)", "", _GPT3._replace(name="gpt-3.5-text", tokenizer="p50k_base")),
     (r"^(text-)?(davinci|curie|babbage|ada)(-001)?$|^(text-similarity|text-search|code-search)-|^gpt-?2$", "", _GPT3),
     (r"deepseek-r1-distill-llama", "", _DEEPSEEK_R1._replace(name="deepseek-r1-llama", tokenizer="llama3", text_close=1)),
@@ -364,7 +392,6 @@ _ADDING: Final = frozenset({"venice"})
 _COMPILED_OPEN: Final = tuple((re.compile(pattern), re.compile(provider), family) for pattern, provider, family in _OPEN)
 
 _RULES: Final[tuple[tuple[str, Family], ...]] = (  # the first match wins
-    (r"gpt-oss", _GPT4O._replace(name="gpt-oss", tokenizer="o200k_harmony", images=None, offset=60)),
     (r"text-embedding-(3|ada)|^ada-002", _EMBEDDING),
     (r"gpt-4o(-mini)?-search", _GPT4O._replace(name="gpt-4o-search", message=0, reply=0)),  # texts alone are reported
     (r"gpt-?4o-mini", _GPT4O._replace(name="gpt-4o-mini", images=Tiles(2833, 5667))),
@@ -405,10 +432,15 @@ _ESTIMATES: Final[tuple[tuple[str, str, Family], ...]] = (  # model, provider; t
     (r"deepseek", "", _estimate("deepseek", 960, -3)),
     (r"qwen|qwq", "", _estimate("qwen", 1050, 1)),
     (r"mistral|mixtral|codestral|devstral|pixtral|magistral|voxtral", "", _estimate("mistral", 1080, -2)),
-    (r"grok-4\.[3-9]", "", _estimate("grok-4.3", 970, 185)),
-    (r"grok", "", _estimate("grok", 970, -8)),
-    (r"glm", "", _estimate("glm", 960, -2)),
-    (r"kimi|moonshot", "", _estimate("kimi", 1000, 0)),
+    (r"grok-4\.[3-9]", "", _estimate("grok-4.3", 970, 185, 20)),
+    (r"grok-4.*fast", "azure", _estimate("grok-fast-azure", 970, -4, 165)),
+    (r"grok-4.*fast", "", _estimate("grok-fast", 970, 146, 170)),
+    (r"grok-code", "", _estimate("grok-code", 970, 194, 150)),
+    (r"grok-[12]", "", _estimate("grok-2", 970, -2, 80)),
+    (r"grok", "", _estimate("grok", 970, -4, 165)),
+    (r"glm", "", _estimate("glm", 960, -2, 118)),
+    (r"kimi|moonshot", "", _estimate("kimi", 1000, 0, 15)),
+    (r"sonar", "", _estimate("sonar", 1000, 0)._replace(message=0, reply=0)),  # texts alone are reported
 )
 _UNKNOWN: Final = _estimate("unknown", 1000, 0)
 _COMPILED_ESTIMATES: Final = tuple((re.compile(pattern), re.compile(host), family) for pattern, host, family in _ESTIMATES)
