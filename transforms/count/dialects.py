@@ -361,7 +361,7 @@ def spaced(data: str) -> str:
     """JSON with a blank after colons and commas; what is not JSON stands as it is."""
     try:
         return json.dumps(orjson.loads(data), ensure_ascii=False)
-    except orjson.JSONDecodeError:
+    except (orjson.JSONDecodeError, RecursionError):
         return data
 
 

@@ -16,7 +16,8 @@ from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from schemas.call import Media
-from transforms.count.dialects import DECLARED, JSON, PYTHON, TEXTS, Dialect
+from transforms.count.dialects import DECLARED, JSON, PYTHON, TEXTS, Dialect, no_schema
+from transforms.count.templates import MISTRAL, Template
 from transforms.count.tokenizers import available
 
 
@@ -108,8 +109,8 @@ class Family(NamedTuple):
     ``answer_band`` of an answer, ``call_band`` of one that calls tools.
 
     ``open``: counted with a published tokenizer and framed as the model's chat template does; ``exact`` holds for texts alone
-    then, for hosts render tools each in their way. ``unasked``: tokens around the system message that the template writes
-    where none is sent. ``single``: exact for prompts of one message only.
+    then, for hosts render tools each in their way; with ``template``, tools and calls are known, too. ``unasked``: tokens
+    around the system message that the template writes where none is sent. ``single``: exact for prompts of one message only.
     """
 
     name: str
@@ -150,6 +151,8 @@ class Family(NamedTuple):
     open: bool = False
     unasked: int = 0
     single: bool = False
+    template: Template | None = None
+    schema_unread: bool = False  # a response schema is no part of the prompt, as recorded calls bear out
 
     @property
     def openai(self) -> bool:
@@ -283,6 +286,13 @@ _GEMINI_VERTEX: Final = _GEMINI._replace(name="gemini-vertex", message=0, dialec
 _GEMINI_25_VERTEX: Final = _GEMINI_VERTEX._replace(name="gemini-2.5-vertex", images=Tiles(258, 0))
 
 
+def _google(estimated: Family, tokenizer: str) -> Family:
+    """A generation of Gemini with its own table, which is Gemma's: what is written is known to the token where it is texts."""
+    unread = estimated.dialect is not None and estimated.dialect.schema is no_schema
+    name = f"{estimated.name}-{tokenizer}"
+    return estimated._replace(name=name, tokenizer=tokenizer, exact=True, open=True, schema_unread=unread)
+
+
 def _open(name: str, tokenizer: str, exact: bool, message: int, reply: int, tools: int = 0, **more: Any) -> Family:
     """Every template here writes tools as JSON, and ``tools`` tokens about them (a median of recorded calls). A response schema
     is held to by the sampler, and no part of the prompt."""
@@ -306,16 +316,16 @@ def _open(name: str, tokenizer: str, exact: bool, message: int, reply: int, tool
 
 
 # <|begin_of_text|> (<|start_header_id|> role <|end_header_id|> \n\n text <|eot_id|>)* and the header of the answer.
-_LLAMA_3: Final = _open("llama-3", "llama3", True, 5, 5, 165)
+_LLAMA_3: Final = _open("llama-3", "llama3", True, 5, 5, 165, schema_unread=True)
 # From 3.1 on the system message, which is always there, begins with when knowledge ends and with the date: 20 tokens.
-_LLAMA_31: Final = _open("llama-3.1", "llama3", True, 5, 5, 165, offset=20, unasked=5)
+_LLAMA_31: Final = _LLAMA_3._replace(name="llama-3.1", offset=20, unasked=5)
 # Without the date:
 _LLAMA_32_OLLAMA: Final = _LLAMA_31._replace(name="llama-3.2-ollama", offset=10, hidden=Hidden(85, 85), tools_band=Band(215, 0))
 _LLAMA_GUARD: Final = _LLAMA_3._replace(name="llama-guard-3", offset=183, single=True)  # the policy stands in the template
 # As Llama 3, with names of markers of its own; no recorded prompt tells what hosts add.
 _LLAMA_4: Final = _open("llama-4", "llama4", False, 5, 5, 655)
 # (<|im_start|> role \n text <|im_end|> \n)* <|im_start|> assistant \n
-_QWEN_3: Final = _open("qwen-3", "qwen", True, 5, 3, 110, hidden_reasoning=True)
+_QWEN_3: Final = _open("qwen-3", "qwen", True, 5, 3, 110, hidden_reasoning=True, schema_unread=True)
 # <think> \n opens the answer:
 _QWEN_3_OLLAMA: Final = _QWEN_3._replace(name="qwen-3-ollama", reply=5, hidden=Hidden(76, 76), tools_band=Band(140, 200))
 _QWEN_35: Final = _open("qwen-3.5", "qwen3.5", True, 5, 5, 260, hidden_reasoning=True)
@@ -351,9 +361,18 @@ _OSS_OLLAMA: Final = _OSS._replace(name="gpt-oss-ollama", system=8)
 _OSS_GROQ: Final = _OSS._replace(name="gpt-oss-groq", offset=64)
 _OSS_BEDROCK: Final = _OSS._replace(name="gpt-oss-bedrock", offset=58)  # its newer endpoint, whose names have no version
 # <s> ([SYSTEM_PROMPT] text [/SYSTEM_PROMPT]) ([INST] text [/INST] text </s>)*
-_MISTRAL: Final = _open("ministral", "tekken", True, 2, 1, 24, assistant=-1)
+# Tools: [AVAILABLE_TOOLS] list [/AVAILABLE_TOOLS], ([TOOL_CALLS] name [ARGS] json)* </s>, [TOOL_RESULTS] text [/TOOL_RESULTS]
+_MISTRAL: Final = _open("ministral", "tekken", True, 2, 1, assistant=-1, call=2, template=MISTRAL)
 _MISTRAL_SMALL: Final = _MISTRAL._replace(name="mistral-small", offset=12)  # what the vendor adds to it and to Magistral
 _TEKKEN: Final = _MISTRAL._replace(name="tekken", exact=False)
+# The same with the SentencePiece table; "\n\n" joins a system prompt to a message. No recorded chat tells what hosts add.
+_MISTRAL_3: Final = _open("mistral-v3", "mistral", False, 2, 1, 24, assistant=-1)
+_MISTRAL_1: Final = _open("mistral-v1", "mistral", False, 7, 1, 24, assistant=-6, system=2)  # [INST] is text there
+# (<s> [INST] text [/INST] text </s>)*, and <<SYS>> \n text \n <</SYS>> \n \n before the first text
+_LLAMA_2: Final = _open("llama-2", "llama2", False, 8, 0, 165, assistant=-6, system=13)
+# <bos> (<start_of_turn> role \n text <end_of_turn> \n)* <start_of_turn> model \n; a system prompt begins the first text
+_GEMMA_2: Final = _open("gemma-2", "gemma2", False, 5, 4, 110, system=1)
+_GEMMA_3: Final = _GEMMA_2._replace(name="gemma-3", tokenizer="gemma3")
 
 _GPT3: Final = Family("gpt-3", "r50k_base", True)
 """Before chat: the prompt is its text."""
@@ -382,10 +401,25 @@ _OPEN: Final[tuple[tuple[str, str, Family], ...]] = (  # model, provider; the fi
     (r"qwen-?3", "ollama", _QWEN_3_OLLAMA),
     (r"qwen-?3", "", _QWEN_3),
     (r"qwen-?(1|2|plus|turbo|max)|qwq|qvq", "", _QWEN),
-    (r"mixtral|mamba|mistral-(7b|tiny)|(mistral-large|codestral)-240[2-7]", "", _estimate("mistral", 1080, -2)),
+    (r"gemini-(1|2\.0)", "", _google(_GEMINI_2, "gemma2")),
+    (r"gemini-2", "^gemini$", _google(_GEMINI_25, "gemma3")),
+    (r"gemini", "^gemini$", _google(_GEMINI, "gemma3")),
+    (r"gemini-2", "^(vertex|vercel)", _google(_GEMINI_25_VERTEX, "gemma3")),
+    (r"gemini", "^(vertex|vercel)", _google(_GEMINI_VERTEX, "gemma3")),
+    (r"gemini-2", "", _google(_GEMINI_25, "gemma3")._replace(name="gemini-2.5-elsewhere", exact=False)),  # sent to either
+    (r"gemini", "", _google(_GEMINI, "gemma3")._replace(name="gemini-elsewhere", exact=False)),
+    (r"gemma-?[34]", "", _GEMMA_3),
+    (r"gemma", "", _GEMMA_2),
+    (r"llama-?2(?![.\d])|codellama", "", _LLAMA_2),
+    (r"mixtral-8x7b|mixtral:?(latest|8x7b|$)|mistral-7b-instruct-v0[:.-]?[12]|mistral-medium-2312", "", _MISTRAL_1),
+    (r"mixtral|mamba|mathstral|mistral-(7b|tiny)|mistral:(7b|latest)|codestral[-:](22b|240)", "", _MISTRAL_3),
+    (r"mistral-(small|medium)-(23|240)|(mistral|pixtral)-large-24", "", _MISTRAL_3),
+    (r"^mistral$", "ollama", _MISTRAL_3),
     (r"(mistral|magistral)-small-latest", "mistral", _MISTRAL_SMALL),
     (r"ministral|mistral-large", "", _MISTRAL),
-    (r"mistral|codestral|devstral|pixtral|magistral|voxtral|nemo$", "", _TEKKEN),
+    (r"mistral-medium-latest", "^mistral$", _MISTRAL),
+    (r"mistral-nemo|nemo(-\d|$)|pixtral-12b", "", _TEKKEN._replace(name="tekken-v3", system=1)),
+    (r"mistral|codestral|devstral|pixtral|magistral|voxtral", "", _TEKKEN),
 )
 _ADDING: Final = frozenset({"venice"})
 """Hosts that put instructions of their own before a prompt, 900 to 1,600 tokens of them."""

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from schemas.call import Media, Message, Part
 from transforms.count import rules
 from transforms.count.cache import LONG_TEXT, Entry, Space, utf8
-from transforms.count.dialects import Dialect, Pieces, thought_tokens, values
+from transforms.count.dialects import Dialect, Pieces, spaced, thought_tokens, values
 from transforms.count.families import Family, least_image, media_tokens
 
 SYSTEM: Final = 0
@@ -109,7 +109,9 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
             entry = space.once(part.text)
         trail += (_TAGS.get(part.kind, b"?"), entry.digest, framed(utf8(part.name)))
         if part.kind == "result" or (side == RESULT and part.kind == "text"):
-            if not results:
+            if kind.template is not None:
+                framing += kind.template.result
+            elif not results:
                 called = part.name or name
                 if dialect is None:
                     framing += 1 + (result_name(called, kind, space) if called else 0)
@@ -145,6 +147,9 @@ def count_message(message: Message, kind: Family, responses: bool, space: Space)
             called_tokens += space.text(called).tokens + tokens
             framing += dialect.call + dialect.key * keys
         framing += 0 if said else kind.message
+    elif calls and kind.template is not None:
+        called_tokens = sum([space.text(called).tokens + space.once(spaced(arguments)).tokens for called, arguments in calls])
+        framing += kind.call * len(calls) + (0 if said else _around(kind, role, side))
     elif calls:
         called_tokens = call_tokens(calls, space, responses or not kind.openai)
         framing += 5 + 3 * len(calls) if responses else kind.call * len(calls) if not kind.openai else 8 if len(calls) == 1 else 7

@@ -44,7 +44,7 @@ def render_tools(tools_json: bytes, responses: bool = False) -> Rendered:
     blocks: list[str] = []
     discount = 1
     for tool in tools:
-        declared = _function(tool)
+        declared = function_of(tool)
         if declared is None:
             continue
         schema = declared.get("parameters") or declared.get("input_schema") or declared.get("inputSchema") or {}
@@ -67,7 +67,8 @@ def render_tools(tools_json: bytes, responses: bool = False) -> Rendered:
     return Rendered(text, discount, len(tools))
 
 
-def _function(tool: Any) -> dict[str, Any] | None:
+def function_of(tool: Any) -> dict[str, Any] | None:
+    """The function that an entry of a tool list declares, without what vendors wrap it in; None for hosted tools."""
     if not isinstance(tool, dict):
         return None
     inner = tool.get("function") or tool.get("toolSpec") or tool
@@ -165,7 +166,7 @@ def only_tool(tools_json: bytes) -> str:
         tools = orjson.loads(tools_json)
     except orjson.JSONDecodeError:
         return ""
-    function = _function(tools[0]) if isinstance(tools, list) and len(tools) == 1 else None
+    function = function_of(tools[0]) if isinstance(tools, list) and len(tools) == 1 else None
     return str(function["name"]) if function is not None else ""
 
 
@@ -178,7 +179,7 @@ def functions(tools_json: bytes) -> list[dict[str, Any]]:
     found: list[Any] = []
     for tool in tools if isinstance(tools, list) else [tools]:
         several = isinstance(tool, dict) and (tool.get("functionDeclarations") or tool.get("function_declarations"))
-        found += several if isinstance(several, list) else [_function(tool)]
+        found += several if isinstance(several, list) else [function_of(tool)]
     return [one for one in found if isinstance(one, dict)]
 
 

