@@ -18,7 +18,7 @@ from schemas.call import Call, Content, Media, Message, Part
 from transforms.count import families
 from transforms.count.counting import Counter, Settings
 from transforms.count.families import family
-from transforms.count.tokenizers import tiktoken_counter
+from transforms.count.tokenizers import tiktoken_counter, tokenizer
 
 KEY = b"a key for tests"
 COUNTER = Counter(Settings(hash_key=KEY))
@@ -789,3 +789,30 @@ def test_the_cache_is_bounded_and_survives_long_texts() -> None:
     assert say("system", "kept " * 50) in {**space.old, **space.young}
     held = sum(len(m.parts[0].text) for m in {**space.old, **space.young} if isinstance(m, Message))
     assert held < 1 << 20
+
+
+DEEP = {
+    "lists": "[" * 1000 + "]" * 1000,
+    "objects": '{"a":' * 1000 + "1" + "}" * 1000,
+    "lists in an object": '{"a":' + "[" * 250 + "]" * 250 + "}",
+}
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "gpt-5", "claude-sonnet-4-5", "gemini-2.5-flash", "gemini-3-pro", "ministral-3b", "llama-3.3-70b"])
+@pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
+def test_json_that_is_nested_too_deep_to_be_written_again_counts_as_text(model: str, text: str) -> None:
+    """A record may hold what makes writers of JSON give up: that must stop no worker, and cost what its text does."""
+    turns = [
+        say("user", "go"),
+        Message("assistant", (Part("call", text, "f"),)),
+        Message("tool", (Part("result", text, "f"),)),
+    ]
+    provider = "gemini" if "gemini" in model else "mistral" if "ministral" in model else ""
+    schema = b'{"name":"f","schema":' + text.encode() + b"}"
+    tools = b'[{"type":"function","function":{"name":"f","parameters":' + text.encode() + b"}}]"
+    whole = tokenizer(family(model, provider).tokenizer).count(text)
+    for more in ({}, {"tools": tools}, {"schema": schema}):
+        call = counted(make(turns, turns[1:2], model=model, provider=provider, **more))
+        assert call.counted_input is not None
+        assert call.counted_input >= 2 * whole
+        assert call.answer_call_tokens >= whole

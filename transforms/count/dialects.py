@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from transforms.count.rules import MAX_DEPTH, MAX_TYPES, functions, schema_body
+from transforms.count.rules import MAX_DEPTH, MAX_TYPES, functions, parsed, schema_body
 
 
 class Pieces(NamedTuple):
@@ -73,8 +73,8 @@ def values(data: str, deep: bool = True) -> tuple[Pieces, int]:
     if not data:
         return Pieces([], 0), 0
     try:
-        given = orjson.loads(data)
-    except orjson.JSONDecodeError:
+        given = parsed(data)
+    except ValueError:
         return Pieces([data], 0), 0
     if not deep and isinstance(given, dict):
         nested = [one if isinstance(one, str) else json.dumps(one, ensure_ascii=False) for one in given.values()]
@@ -201,8 +201,8 @@ def _texts(schema: Any, texts: list[str], scope: _Scope, depth: int) -> int:
 def texts_of_schema(schema_json: bytes) -> Pieces:
     """The texts of a response schema in the vendor's own form, whose types are in capitals; a JSON schema is not read."""
     try:
-        schema = orjson.loads(schema_json)
-    except orjson.JSONDecodeError:
+        schema = parsed(schema_json)
+    except ValueError:
         return Pieces([], 0)
     texts: list[str] = []
     if not isinstance(schema, dict) or not _string(schema.get("type")).isupper():
@@ -360,8 +360,8 @@ def json_of_schema(schema_json: bytes) -> Pieces:
 def spaced(data: str) -> str:
     """JSON with a blank after colons and commas; what is not JSON stands as it is."""
     try:
-        return json.dumps(orjson.loads(data), ensure_ascii=False)
-    except (orjson.JSONDecodeError, RecursionError):
+        return json.dumps(parsed(data), ensure_ascii=False)
+    except ValueError:
         return data
 
 

@@ -18,7 +18,28 @@ MAX_DEPTH: Final = 24
 MAX_TYPES: Final = 20_000
 """Types rendered for one tool: a few references that point to each other would unfold without end."""
 
+MAX_NESTED: Final = 200
+"""JSON that is nested deeper counts as the text it is: writers give up at 254 (orjson) and near 1,000 (json)."""
+
 SCHEMA_DROPS: Final = frozenset({"required", "additionalProperties", "maxItems", "minItems"})
+
+
+def parsed(data: bytes | str) -> Any:
+    """What JSON says. Raises ``ValueError`` for what is none, or could not be written again."""
+    given = orjson.loads(data)
+    opened = data.count(b"[") + data.count(b"{") if isinstance(data, bytes) else data.count("[") + data.count("{")
+    if opened > MAX_NESTED and _nested(given) > MAX_NESTED:
+        raise ValueError("nested too deep")
+    return given
+
+
+def _nested(value: Any) -> int:
+    """How deep lists and objects are nested, without recursion."""
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, (dict, list))]:
+        depth += 1
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    return depth
 
 
 class Rendered(NamedTuple):
@@ -36,8 +57,8 @@ def render_tools(tools_json: bytes, responses: bool = False) -> Rendered:
     rendered as it stands.
     """
     try:
-        tools = orjson.loads(tools_json)
-    except orjson.JSONDecodeError:
+        tools = parsed(tools_json)
+    except ValueError:
         tools = None
     if not isinstance(tools, list):
         return Rendered(tools_json.decode("utf-8", "replace"), 0, 1)
@@ -163,8 +184,8 @@ def _type(schema: Any, scope: _Scope, depth: int) -> str:
 def only_tool(tools_json: bytes) -> str:
     """The name of the only function of a list of one; empty where it is none."""
     try:
-        tools = orjson.loads(tools_json)
-    except orjson.JSONDecodeError:
+        tools = parsed(tools_json)
+    except ValueError:
         return ""
     function = function_of(tools[0]) if isinstance(tools, list) and len(tools) == 1 else None
     return str(function["name"]) if function is not None else ""
@@ -173,8 +194,8 @@ def only_tool(tools_json: bytes) -> str:
 def functions(tools_json: bytes) -> list[dict[str, Any]]:
     """The functions of a tool list without what vendors wrap them in; hosted tools are left out. None if it cannot be read."""
     try:
-        tools = orjson.loads(tools_json)
-    except orjson.JSONDecodeError:
+        tools = parsed(tools_json)
+    except ValueError:
         tools = None
     found: list[Any] = []
     for tool in tools if isinstance(tools, list) else [tools]:
@@ -186,8 +207,8 @@ def functions(tools_json: bytes) -> list[dict[str, Any]]:
 def declarations(tools_json: bytes) -> str:
     """The functions of a tool list as compact JSON one after the other. A list that cannot be read stands as it is."""
     try:
-        readable = isinstance(orjson.loads(tools_json), list)
-    except orjson.JSONDecodeError:
+        readable = isinstance(parsed(tools_json), list)
+    except ValueError:
         readable = False
     if not readable:
         return tools_json.decode("utf-8", "replace")
@@ -204,8 +225,8 @@ class Shape(NamedTuple):
 def schema_body(schema_json: bytes) -> str:
     """The response schema itself as compact JSON, without what vendors wrap it in."""
     try:
-        given = orjson.loads(schema_json)
-    except orjson.JSONDecodeError:
+        given = parsed(schema_json)
+    except ValueError:
         return schema_json.decode("utf-8", "replace")
     inner = given.get("schema") if isinstance(given, dict) else None
     return orjson.dumps(inner if isinstance(inner, dict) else given).decode()
@@ -214,8 +235,8 @@ def schema_body(schema_json: bytes) -> str:
 def render_schema(schema_json: bytes) -> Shape:
     """The response schema of a request as the prompt states it: a heading, a comment, compact JSON."""
     try:
-        given = orjson.loads(schema_json)
-    except orjson.JSONDecodeError:
+        given = parsed(schema_json)
+    except ValueError:
         given = None
     if not isinstance(given, dict):
         return Shape(schema_json.decode("utf-8", "replace"), "")
@@ -245,8 +266,8 @@ def _slim(schema: Any, depth: int) -> Any:
 def compact(arguments: str) -> str:
     """The JSON arguments of a tool call without white space; text that is not JSON stands as it is."""
     try:
-        return orjson.dumps(orjson.loads(arguments)).decode()
-    except (orjson.JSONDecodeError, TypeError):
+        return orjson.dumps(parsed(arguments)).decode()
+    except ValueError:
         return arguments
 
 
@@ -259,7 +280,7 @@ def spaced(arguments: str) -> bool:
         return False
     try:
         return json.dumps(json.loads(arguments), ensure_ascii=False) == arguments
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

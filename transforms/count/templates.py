@@ -6,9 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-import orjson
-
-from transforms.count.rules import MAX_DEPTH, function_of
+from transforms.count.rules import MAX_DEPTH, function_of, parsed
 
 
 class Template(NamedTuple):
@@ -51,8 +49,8 @@ def mistral_tools(tools_json: bytes, only: str) -> str:
 
 def _functions(tools_json: bytes) -> list[dict[str, Any]]:
     try:
-        tools = orjson.loads(tools_json)
-    except orjson.JSONDecodeError:
+        tools = parsed(tools_json)
+    except ValueError:
         return []
     return [found for tool in tools if (found := function_of(tool)) is not None] if isinstance(tools, list) else []
 
