@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from schemas.batch import RowBatch
+from schemas.batch import DeadLetter, RowBatch
 from schemas.call import Call
 from schemas.reasons import DEAD_LETTER_REASONS, IGNORED_REASONS
 from tests.decode import pool
@@ -118,6 +118,24 @@ def test_names_that_are_none(odd: Any) -> None:
         (call,) = decode_record(orjson.dumps(each))
         assert isinstance(call, Call), call
         assert (call.input_fresh, call.output_visible) == tokens
+    for key in ("type", "object", "event_type", "choices", "results", "data", "usage", "chunk"):
+        for outcome in decode_record(orjson.dumps({"request": {"model": "gpt-4o", "messages": []}, "response": {key: odd}})):
+            assert not isinstance(outcome, DeadLetter) or outcome.reason != "decoder_error", (key, outcome)
+
+
+@pytest.mark.parametrize("seconds", [1e308, -1.0, 2.0**60])
+def test_a_duration_that_is_none(seeds: list[bytes], seconds: float) -> None:
+    found = 0
+    for data in seeds:
+        if b'"latency_s"' in data:
+            record = orjson.loads(data)
+            for one in record if isinstance(record, list) else [record]:
+                one["metrics"] = {**one["metrics"], "latency_s": seconds}
+            for outcome in decode_record(orjson.dumps(record)):
+                assert isinstance(outcome, Call), outcome
+                assert outcome.duration_ms is None
+                found += 1
+    assert found
 
 
 def test_records_to_begin_with_are_of_every_format(seeds: list[bytes]) -> None:

@@ -166,8 +166,12 @@ def plausible(micros: int) -> bool:
     return EARLIEST <= micros < LATEST
 
 
+_LONGEST: Final = 2**53
+"""Milliseconds that no call takes, in whatever unit they were meant; what is less can be multiplied and rounded."""
+
+
 def milliseconds(value: object) -> float | None:
-    """A duration that is a number (or the string of one) of 0 or more; ``None`` otherwise."""
+    """A duration that is a number (or the string of one) of 0 or more, and less than 2^53; ``None`` otherwise."""
     if isinstance(value, str):
         try:
             value = float(value)
@@ -175,7 +179,7 @@ def milliseconds(value: object) -> float | None:
             return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) and value >= 0 else None
+    return float(value) if 0 <= value < _LONGEST else None
 
 
 def pico_dollars(value: object, unit: Decimal = PICO) -> int | None:

@@ -23,7 +23,7 @@ from transforms.decode.bodies import (
     xai,
 )
 from transforms.decode.exchange import Body, Exchange, parse_json
-from transforms.decode.values import mapping, sequence
+from transforms.decode.values import mapping, sequence, text
 
 BODIES: Final[dict[str, Body]] = {
     each.api: each
@@ -104,7 +104,7 @@ def _by_shape(x: Exchange) -> str:
     what = first.get("object")
     if what.__class__ is str and what in _OBJECTS:
         return _OBJECTS[what]
-    kind = first.get("type")
+    kind = text(first.get("type"))
     if kind in ("message", "message_start"):
         return "anthropic.messages"
     if kind.__class__ is str and kind.startswith("response."):
@@ -168,7 +168,7 @@ def _by_answer(x: Exchange, first: dict[str, Any]) -> str:
     usage = mapping(first.get("usage"))
     if "inputTokens" in usage:
         return "bedrock.converse"
-    kind = first.get("type")
+    kind = text(first.get("type"))
     if kind == "completion":
         return "anthropic.complete"
     if "billed_units" in usage or kind in _COHERE_EVENTS:
