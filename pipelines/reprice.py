@@ -7,7 +7,7 @@ Of several over one call the one with the highest number stands, also over what 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
@@ -30,6 +30,7 @@ from sinks.reprice import (
     compared,
     follow,
     keep,
+    late,
     leaves,
     price_runs,
     put,
@@ -333,8 +334,15 @@ def _state(run: PriceRun) -> str:
     return "done" if run.done else "running or killed"
 
 
-def runs_table(runs: Iterable[PriceRun]) -> Table:
-    """All runs."""
+def late_calls(store: Store, runs: Iterable[PriceRun]) -> dict[int, int]:
+    """How many calls came late into runs that are done and stand, by their numbers; invoices say nothing of single calls."""
+    closed = closed_until(store)
+    done = [run for run in runs if run.done and run.active and not run.undoes and run.kind == "book"]
+    return {run.number: late(store, run._replace(since=max(run.since, closed))) for run in done}
+
+
+def runs_table(runs: Iterable[PriceRun], came_late: Mapping[int, int] | None = None) -> Table:
+    """All runs, and how many calls came late into each."""
     from pipelines.terms import instant
 
     rows = [
@@ -346,14 +354,18 @@ def runs_table(runs: Iterable[PriceRun]) -> Table:
             "book_version": run.book_version,
             "kind": run.kind,
             "only": str(run.scope),
+            "late": (came_late or {}).get(run.number),
             "undoes": run.undoes or None,
             "written_at": run.started,
         }
         for run in runs
     ]
     columns = [Column("price_run", Kind.COUNT), Column("state"), Column("since"), Column("until"), Column("book_version")]
-    columns += [Column("kind"), Column("only"), Column("undoes", Kind.COUNT), Column("written_at")]
-    return table_of(rows, columns, "Pricings of history", "run 1 is the live one" if rows else "history was never priced anew")
+    columns += [Column("kind"), Column("only"), Column("late", Kind.COUNT), Column("undoes", Kind.COUNT), Column("written_at")]
+    note = "run 1 is the live one" if rows else "history was never priced anew"
+    if any((came_late or {}).values()):
+        note += "; calls that came late go by the live book until the run is applied again"
+    return table_of(rows, columns, "Pricings of history", note)
 
 
 def compare(store: Store, one: int, other: int, by: Sequence[str]) -> list[dict[str, Any]]:

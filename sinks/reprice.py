@@ -134,6 +134,12 @@ def leaves(store: Store, span: Span, before_run: int | None = None, scope: Scope
     )
 
 
+def late(store: Store, run: PriceRun) -> int:
+    """How many calls of a run's range and scope do not have its figures, nor those of a later one: they came after it."""
+    where = f"{_inside((run.since, run.until - 60))}{run.scope.condition()} AND price_run < {run.number}"
+    return int(store.rows(f"SELECT count() FROM {store.table(CALLS.name)} FINAL WHERE {where}")[0][0])
+
+
 def keep(store: Store, span: Span, scope: Scope = EVERYTHING) -> None:
     """Keep what the calls of a span and a scope cost under the live run. Figures of other runs are kept since they were made."""
     money = ", ".join(MONEY_COLUMNS)

@@ -143,12 +143,14 @@ def undo(settings: Settings, fmt: str, price_run: int) -> None:
 @takes_settings("store")
 @FORMAT
 def listing(settings: Settings, fmt: str) -> None:
-    """Show every pricing of history there was."""
-    from pipelines.reprice import runs_table
+    """Show every pricing of history there was, and how many calls came late into each."""
+    from pipelines.reprice import late_calls, runs_table
     from pipelines.stores import open_store
     from sinks.reprice import price_runs
 
-    show(runs_table(price_runs(open_store(settings))), fmt)
+    store = open_store(settings)
+    runs = price_runs(store)
+    show(runs_table(runs, late_calls(store, runs)), fmt)
 
 
 @reprice.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import random
 from collections import defaultdict
 from decimal import Decimal
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 import pipelines.reprice
 from pipelines.cli import cli
 from pipelines.errors import SettingsError
-from pipelines.reprice import Prices, apply, check, compare, numbered, open_spans, undo
+from pipelines.reprice import Prices, apply, check, compare, late_calls, numbered, open_spans, undo
 from pipelines.state import State
 from pipelines.terms import Content, announce_from, timeline
 from schemas.tables import CALLS, MONEY_COLUMNS
@@ -265,8 +266,10 @@ def test_what_is_read_again_keeps_the_run_and_what_comes_late_is_priced_by_apply
     assert len(late) == 30
     assert {key: row for key, row in money(store).items() if key not in late} == applied
     assert {row[1] for key, row in money(store).items() if key in late} == {1}
+    assert late_calls(store, price_runs(store)) == {2: 30}
     assert go(store, "up").number == 2
     assert {row[1] for row in money(store).values()} == {2}
+    assert late_calls(store, price_runs(store)) == {2: 0}
     assert {key: row for key, row in money(store).items() if key not in late} == applied
     versions = f"SELECT call_key, version FROM {store.table('calls')} FINAL ORDER BY call_key"
     once, rows = store.rows(versions), rollups(store)
@@ -403,7 +406,8 @@ def test_the_commands(filled: Store, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert would.splitlines()[0].startswith("model,calls,old_cost,new_cost,difference,status_changes")
     assert said("apply", *to, *ask, *dates) == would
     assert said("diff", "1", "2", *to, "--format", "csv", "--by", "model") == would
-    assert "done" in said("list", *to, "--format", "csv")
+    (run,) = csv.DictReader(said("list", *to, "--format", "csv").splitlines())
+    assert (run["state"], run["late"]) == ("done", "0")
     key = filled.rows(f"SELECT lower(hex(call_key)) FROM {filled.table('calls')} FINAL WHERE cost > 0 LIMIT 1")[0][0]
     explained = CliRunner().invoke(cli, ["explain", key, *to], catch_exceptions=False, standalone_mode=False)
     assert "priced by reprice, run 2, with another book" in " ".join(explained.stdout.split())
