@@ -75,8 +75,8 @@ _RULES: Final = (
         ),
         rf"\1{MASK}",
     ),
-    # user:password@ of a URL, also where the text is cut; what is a port stays
-    (re.compile(r"//[^/\s:@\"\\]{0,256}:(?!\d{0,5}\Z)[^/\s@\"\\]{1,1024}(?:@|\Z)"), f"//{MASK}@"),
+    # user:password@ of a URL, also where the text, or a string of it, is cut; what is a port stays
+    (re.compile(r"//[^/\s:@\"\\\[]{0,256}:(?!\d{0,5}(?:[\"\\]|\Z))[^/\s@\"\\]{1,1024}(?:@|(?=[\"\\])|\Z)"), f"//{MASK}@"),
     (re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END|\Z)", re.DOTALL), MASK),
     # keys of known shape: OpenAI and Anthropic, Langfuse, Stripe, Cerebras
     (re.compile(r"\b(?:[spr]k|csk)[-_][A-Za-z0-9_\-*]{6,}"), f"sk-{MASK}"),
@@ -90,11 +90,11 @@ _RULES: Final = (
         ),
         MASK,
     ),
-    # the same where the text is cut within one
+    # the same where the text, or a string of it, is cut within one
     (
         re.compile(
             r"\b(?:AIza|ya29\.|AKIA|ASIA|gh[pousr]_|github_pat_|glpat-|gsk_|xai-|hf_|pplx-|r8_|nvapi-|lsv2_|tgp_v\d_|pcsk_|xox[abprs]-)"
-            r"[\w-]{1,60}\Z"
+            r"[\w-]{1,60}(?=[\"\\]|\Z)"
         ),
         MASK,
     ),
