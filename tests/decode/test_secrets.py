@@ -248,7 +248,7 @@ def test_what_is_known_is_masked_in_any_text(text: str) -> None:
         assert not any(given_away in scrub(form) for given_away in (GIVEN_AWAY, *ENCODED))
 
 
-@pytest.mark.parametrize("known", ["https://user:", "tgp_v1_", "hf_", "gsk_", "AIza", "glpat-", "xoxb-"])
+@pytest.mark.parametrize("known", ["https://user:", "tgp_v1_", "hf_", "gsk_", "AIza", "glpat-", "xoxb-", "eyJhbGciOiJI."])
 def test_a_secret_is_masked_where_the_text_is_cut(known: str) -> None:
     cut = f'{{"url":"{known}{CORE[:12]}'
     assert GIVEN_AWAY not in scrub(cut)

@@ -94,7 +94,7 @@ _RULES: Final = (
     (
         re.compile(
             r"\b(?:AIza|ya29\.|AKIA|ASIA|gh[pousr]_|github_pat_|glpat-|gsk_|xai-|hf_|pplx-|r8_|nvapi-|lsv2_|tgp_v\d_|pcsk_|xox[abprs]-)"
-            r"[\w-]{1,60}(?=[\"\\]|\Z)"
+            r"[\w-]{1,60}(?=[\"\\]|\Z)|\beyJ[\w-]{5,600}\.[\w-]{1,4000}(?=[\"\\]|\Z)"
         ),
         MASK,
     ),
