@@ -133,6 +133,12 @@ def test_every_field_arrives() -> None:
     assert call.params == b'{"temperature":0}'
 
 
+def test_of_an_address_the_host_is_kept() -> None:
+    call = read({**FULL, "host": "https://user:hunter2@API.openai.com:443/v1/chat/completions?key=k"})
+    assert isinstance(call, Call)
+    assert call.endpoint_host == "api.openai.com:443"
+
+
 def test_leaves_are_taken_as_they_are() -> None:
     usage = {leaf: i + 1 for i, leaf in enumerate(LEAVES)}
     call = read({**SMALL, "usage": usage})

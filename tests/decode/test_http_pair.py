@@ -658,6 +658,20 @@ def test_no_host_is_no_guess() -> None:
     assert decode(record).provider == "unknown"
 
 
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://user:hunter2@api.openai.com/v1/chat/completions", "api.openai.com"),
+        ("https://user:hunter2", "user"),  # cut
+        ("https://user:hunter2/v1/chat/completions", "user"),
+        ("http://[::1]:8000/v1/chat/completions", "[::1]:8000"),
+        ("http://localhost:8000/v1/chat/completions", "localhost:8000"),
+    ],
+)
+def test_a_host_holds_no_password(url: str, host: str) -> None:
+    assert decode(chat(url=url)).endpoint_host == host
+
+
 def test_an_answer_that_was_not_logged_is_told() -> None:
     for response in (None, {}, {"unknown": 1}):
         call = decode(chat(response=response))

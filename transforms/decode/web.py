@@ -150,6 +150,8 @@ def _address(url: str) -> Address:
     host = authority.rpartition("@")[2].lower()
     bare, _, port = host.rpartition(":")
     if not port.isdigit():
+        if bare and not host.startswith("["):  # a user and a password whose host was cut off
+            host = bare.partition(":")[0]
         bare, port = host, ""
     api = next((api for pattern, api in _ROUTES if pattern.search(path)), "")
     provider = "" if scheme == "file" else provider_of_host(bare, port)

@@ -16,7 +16,7 @@ from transforms.decode import usage as usages
 from transforms.decode.context import promote_tags
 from transforms.decode.errors import Undecodable
 from transforms.decode.values import MAX_COUNT, dumps, dumps_sorted, milliseconds, pico_dollars
-from transforms.decode.web import provider_of_body
+from transforms.decode.web import address, provider_of_body
 
 SCHEMA: Final = "llm-finops/call/v1"
 DESCRIBES: Final = f"Our own event, `{SCHEMA}`: see [event.md](event.md)"
@@ -108,6 +108,8 @@ def decode(record: dict[str, Any]) -> list[Call]:
         value = record.get(field)
         if value:
             setattr(call, column, value)
+    if call.endpoint_host:  # a whole address may hold a password
+        call.endpoint_host = address(call.endpoint_host).host
     call.operation = record.get("operation") or "chat"
     call.status = record.get("status") or "ok"
     for field in _INTEGERS:
