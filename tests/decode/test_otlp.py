@@ -781,7 +781,7 @@ def test_no_telemetry_stops_a_worker(data: st.DataObject) -> None:
             continue
     raw = RawBatch("files", b"s" * 16, b"o" * 16, 5, [orjson.dumps(record)], [0], [], 9)
     result = decode_batch(raw, DecodeSettings(keep_payloads=True))
-    assert len(result.calls) + len(result.dead) + len(result.ignored) >= 1
+    assert len(result.calls) + len(result.dead) + len(result.ignored) + len(result.parts) >= 1
     assert {dead.reason for dead in result.dead} <= DEAD_LETTER_REASONS.keys() - {"decoder_error"}
     assert {item.reason for item in result.ignored} <= IGNORED_REASONS.keys()
 
