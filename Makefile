@@ -13,7 +13,7 @@ export PYTHONUTF8 := 1
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-bench demo test soak fuzz lint types bench kafka-up kafka-down flink-up flink-run flink-watch flink-down lock docs clean
+.PHONY: help setup setup-dev setup-bench compiled demo test soak fuzz lint types bench kafka-up kafka-down flink-up flink-run flink-watch flink-down lock docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -47,7 +47,15 @@ lint: setup-dev ## style and common mistakes
 types: setup-dev ## strict types
 	@$(BIN)/mypy
 
+compiled: build/compiled/done ## every package in build/compiled, its decoder compiled; a minute, needs a C compiler
+
+build/compiled/done: setup.py pyproject.toml $(shell find schemas transforms -name '*.py') | setup-bench
+	@rm -rf build && mkdir build
+	@LLM_FINOPS_COMPILE=1 .venv-bench/bin/python setup.py build --build-lib build/compiled >build/log 2>&1 || { tail build/log; exit 1; }
+	@touch $@
+
 bench: setup-bench ## measure, one line per figure
+	@$(MAKE) --no-print-directory compiled || echo "# going on without the compiled decoder" >&2
 	@LITELLM_LOCAL_MODEL_COST_MAP=True .venv-bench/bin/python -m benchmarks $(ARGS)
 
 kafka-up: setup ## start a Kafka broker on localhost:9092 that goes on; needs Java 17 and Maven, no Docker

@@ -119,7 +119,7 @@ def decode(folder: Path) -> Iterator[Figure]:
     if shared() is None:
         print("# decode: skipped, the real calls are not beside the checkout (LLM_FINOPS_SHARED)", file=sys.stderr)
         return
-    yield from decoding(corpus(folder, 1).read_bytes().splitlines())
+    yield from decoding(corpus(folder, 1))
 
 
 def agents(folder: Path) -> Iterator[Figure]:

@@ -1,10 +1,22 @@
-"""Detection and decode of the recorded calls against ``orjson.loads`` of the same bytes, and what detection alone takes."""
+"""Detection and decode of the recorded calls against ``orjson.loads`` of the same bytes, and what detection alone takes.
+
+Two figures: ``decode_record`` is detection and decode, from the bytes of a record to its calls, and nothing else;
+``decode_batch`` is the step of the pipeline, which also hashes each record for the ledger, numbers it, and keeps the calls of
+400 together. Both are measured as Python and, if ``make compiled`` made it, compiled, which takes a process of its own
+(``python -m benchmarks.decoding FILE``). Python and compiled have to give the same.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -12,36 +24,81 @@ from benchmarks.figures import Figure
 from schemas.batch import RawBatch
 from transforms.decode import FORMATS, DecodeSettings, Format, decode_batch, decode_record
 from transforms.decode.batch import record_hash
+from transforms.decode.compiled import is_compiled
 from transforms.decode.registry import Index
 
 PASSES: Final = 15
 PIECE: Final = 400
 """Records timed at a time: short enough that some passes over each are not disturbed by what else the machine does."""
 
+CHECKOUT: Final = Path(__file__).resolve().parents[1]
+COMPILED: Final = CHECKOUT / "build" / "compiled"
+
 _SETTINGS: Final = DecodeSettings()
 
 
-def decoding(lines: Sequence[bytes]) -> Iterator[Figure]:
+class Decoded(NamedTuple):
+    """Seconds of each way over all records; how many calls they held, and a hash of all that was read of them."""
+
+    bare: float
+    record: float
+    batch: float
+    hashed: float
+    calls: int
+    found: str
+
+
+def decoding(path: Path) -> Iterator[Figure]:
+    lines = path.read_bytes().splitlines()
+    assert not is_compiled(), "the decoder of the checkout is to be measured as Python"
+    pure, compiled = decoded(lines), _compiled(path)
+    if compiled is None:
+        print("# decode compiled: skipped, build/compiled is not there (make compiled)", file=sys.stderr)
+        yield from _figures("decode", pure, len(lines), "in Python", 0.5)
+    else:
+        assert (compiled.calls, compiled.found) == (pure.calls, pure.found), "the compiled decoder reads records otherwise"
+        yield from _figures("decode", pure, len(lines), "in Python", None)
+        yield from _figures("decode_compiled", compiled, len(lines), "compiled, with equal results", 0.5)
+    records = [value for value in map(orjson.loads, lines) if isinstance(value, dict)]
+    parsed = [records[at : at + PIECE] for at in range(0, len(records), PIECE)]
+    for name, forms in (("detect", FORMATS), ("detect_ten_times", (*_more(9), *FORMATS))):
+        index = Index(forms)
+        (seconds,) = _least(parsed, lambda records, of=index.format_of: [of(one) for one in records])
+        yield Figure(f"{name}_ns", seconds / len(lines) * 1e9, "ns/record", f"{len(forms)} formats; part of decode")
+
+
+def decoded(lines: Sequence[bytes]) -> Decoded:
+    """What the decoder of this process makes of the records, and how long it takes."""
     pieces = [list(lines[at : at + PIECE]) for at in range(0, len(lines), PIECE)]
     batches = [RawBatch("corpus", bytes(16), bytes(16), 0, some, list(range(len(some)))) for some in pieces]
-    items = 0
+    calls, all_found = 0, hashlib.sha256()
     for batch in batches:
         found = decode_batch(batch, _SETTINGS)
         places = {each.position for each in (*found.calls, *found.dead, *found.ignored, *found.parts)}
         assert places == set(batch.positions), "a record has no outcome"
         assert not any(dead.reason == "decoder_error" for dead in found.dead)
-        items += len(found.calls)
-    bare, whole, record, hashed = _least(batches, _bare, _whole, _records, _hashes)
-    what = f"orjson.loads of the same bytes ({len(lines):,} recorded calls, least of {PASSES} for each {PIECE} of them)"
-    yield Figure("decode_vs_orjson", bare / whole, "x", what, 0.5)
-    yield Figure("decode_record_vs_orjson", bare / record, "x", "the same; without the ledger's hash of each record and batches")
-    for name, seconds in (("orjson", bare), ("decode", whole), ("decode_record", record), ("decode_hash", hashed)):
-        yield Figure(f"{name}_us", seconds / len(lines) * 1e6, "us/record", f"same run; {items:,} calls")
-    parsed = [[value for value in map(orjson.loads, some) if isinstance(value, dict)] for some in pieces]
-    for name, forms in (("detect", FORMATS), ("detect_ten_times", (*_more(9), *FORMATS))):
-        index = Index(forms)
-        (seconds,) = _least(parsed, lambda records, of=index.format_of: [of(one) for one in records])
-        yield Figure(f"{name}_ns", seconds / len(lines) * 1e9, "ns/record", f"{len(forms)} formats; part of decode")
+        calls += len(found.calls)
+        all_found.update(repr(found).encode())
+    return Decoded(*_least(batches, _bare, _records, _batch, _hashes), calls, all_found.hexdigest())
+
+
+def _compiled(path: Path) -> Decoded | None:
+    """The same from a process that has the compiled decoder; None where it was not made, or for another Python."""
+    places = os.pathsep.join((str(COMPILED), str(CHECKOUT)))
+    command = [sys.executable, "-P", "-m", "benchmarks.decoding", str(path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": places})
+    found = json.loads(run.stdout)
+    return Decoded(*found) if found else None
+
+
+def _figures(name: str, told: Decoded, records: int, how: str, must: float | None) -> Iterator[Figure]:
+    bare, record, batch, hashed, calls, _ = told
+    loads = f"orjson.loads of the same bytes ({records:,} recorded calls, least of {PASSES} for each {PIECE} of them)"
+    yield Figure(f"{name}_record_vs_orjson", bare / record, "x", f"{loads}; parse, detect and decode, {how}", must)
+    batched = "the ledger's SHA-256 of each record, its place, and the calls of a batch kept; garbage collector paused"
+    yield Figure(f"{name}_batch_vs_orjson", bare / batch, "x", f"the same; decode_record, {batched}")
+    for part, seconds in (("orjson", bare), ("record", record), ("hash", hashed), ("batch", batch)):
+        yield Figure(f"{name}_{part}_us", seconds / records * 1e6, "us/record", f"same run; {calls:,} calls")
 
 
 def _least(pieces: Sequence[Any], *works: Callable[[Any], object]) -> list[float]:
@@ -61,7 +118,7 @@ def _bare(batch: RawBatch) -> None:
         orjson.loads(data)
 
 
-def _whole(batch: RawBatch) -> None:
+def _batch(batch: RawBatch) -> None:
     decode_batch(batch, _SETTINGS)
 
 
@@ -84,3 +141,7 @@ def _more(times: int) -> list[Format]:
             signs = (own, form.signs[0]) if number % 3 == 0 else (own,)
             found.append(Format(f"{form.name}_{number}", "", signs, lambda record, own=own: own in record, form.decode, 0))  # type: ignore[misc]
     return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(decoded(Path(sys.argv[1]).read_bytes().splitlines()) if is_compiled() else None))

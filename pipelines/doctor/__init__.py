@@ -29,6 +29,7 @@ def examine(settings: Settings, probe_store: StoreProbe) -> list[Finding]:
         ("clock", lambda: [installed.clock(datetime.now(UTC), installed.installed_at())]),
         ("packages", lambda: installed.packages(installed.requirements(), installed.installed_version, extras)),
         ("tokenizer", lambda: [installed.tokenizer_tables(), installed.open_tokenizers(installed.installed_version)]),
+        ("decoder", lambda: [installed.decoder()]),
         ("prices", lambda: [configured.price_book(settings)]),
         ("hash key", lambda: [configured.hash_key(settings)]),
         ("user keys", lambda: [configured.user_keys(settings)]),

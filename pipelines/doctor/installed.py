@@ -135,6 +135,15 @@ def open_tokenizers(version_of: Callable[[str], str | None]) -> Finding:
     return Finding("tokenizer", Status.OK, f"of open models: {', '.join(here)}{estimated}", fix if missing else "")
 
 
+def decoder() -> Finding:
+    """Whether records are decoded by the compiled decoder, which is faster, or in Python. Both read them alike."""
+    from transforms.decode.compiled import is_compiled  # slow to import, like the tokenizers
+
+    if is_compiled():
+        return Finding("decoder", Status.OK, "compiled")
+    return Finding("decoder", Status.ABSENT, "not compiled: it runs in Python", "see docs/operations.md, `Compile the decoder`")
+
+
 def disks(settings: Settings) -> list[Finding]:
     """There is room for the embedded store and for temporary files."""
     folders = {"disk (temporary)": Path(tempfile.gettempdir())}

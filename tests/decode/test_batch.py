@@ -167,6 +167,7 @@ def test_no_bytes_stop_a_worker(data: bytes) -> None:
     assert len(decode_record(data)) >= 1
 
 
+@pytest.mark.usefixtures("pure")
 def test_a_defect_costs_a_dead_letter(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(record: dict[str, Any]) -> list[Any]:
         raise RuntimeError("sk-abcdefghijklmnop broke")

@@ -102,6 +102,7 @@ def test_a_prompt_reads_the_same_whatever_was_read_before(given: tuple[str, list
     assert after_others == alone
 
 
+@pytest.mark.usefixtures("pure")
 def test_only_what_is_new_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     plain = openai_chat.read_message
@@ -123,6 +124,7 @@ def test_only_what_is_new_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert content.prompt[21].name == "moved"
 
 
+@pytest.mark.usefixtures("pure")
 def test_what_is_known_is_bounded() -> None:
     budget = Budget(200_000)
     known = Recent(budget)

@@ -99,7 +99,7 @@ def test_names_that_are_none(odd: Any) -> None:
     record = orjson.loads(orjson.dumps(pool.STREAM))
     record["request"]["messages"][1]["role"] = odd
     for chunk in record["response"]["stream"][:3]:
-        chunk["choices"][0]["index"] = odd
+        chunk["choices"][0]["index"] = chunk["choices"][0]["finish_reason"] = odd
         for call in chunk["choices"][0]["delta"].get("tool_calls", ()):
             call["index"] = odd
     events: list[Any] = [
@@ -114,7 +114,8 @@ def test_names_that_are_none(odd: Any) -> None:
     claude = {"request": {"model": "claude-opus-4", "messages": [{"role": odd, "content": "Hi"}]}, "response": {"stream": events}}
     usage = {"promptTokenCount": 3, "candidatesTokenCount": 2, "totalTokenCount": 5, "trafficType": odd}
     gemini = {"request": {"contents": []}, "response": {"candidates": [{"finishReason": odd}], "usageMetadata": usage}}
-    for each, tokens in ((record, (9, 3)), (claude, (3, 2)), (gemini, (3, 2))):
+    generate = {"request": {"model": "command"}, "response": {"type": odd, "meta": {"billed_units": {"input_tokens": 3, "output_tokens": 2}}}}
+    for each, tokens in ((record, (9, 3)), (claude, (3, 2)), (gemini, (3, 2)), (generate, (3, 2))):
         (call,) = decode_record(orjson.dumps(each))
         assert isinstance(call, Call), call
         assert (call.input_fresh, call.output_visible) == tokens

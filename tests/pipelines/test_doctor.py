@@ -18,6 +18,7 @@ from pipelines.settings import load
 from pipelines.show import as_json
 from sinks.clickhouse import StoreError
 from sources.files import SourceError
+from transforms.decode.compiled import is_compiled
 from transforms.price import BookError
 
 
@@ -31,6 +32,7 @@ def test_a_good_installation_has_nothing_to_mend(tmp_path: Path) -> None:
     keys = {"LLM_FINOPS_HASH_KEY": "k" * 16, "LLM_FINOPS_PRIVACY__PSEUDONYM_KEYS": f"{'u' * 16},2026-07-01={'v' * 16}"}
     settings = load(environ=keys, flags=flags, folder=tmp_path)
     findings = examine(settings, lambda found: f"asked {found.store.to}")
+    assert (only(findings, "decoder").status is Status.OK) == is_compiled()
     assert only(findings, "user keys").detail == "2 for end users, the latest since 2026-07-01"
     checks = (
         "python",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import pickle
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,10 @@ from sinks.clickhouse import PASSWORD_VARIABLE, StoreAddress, StoreSettings
 from sources import kafka
 from sources.files import SourceError
 from sources.kafka import KafkaSettings
+from transforms.decode import DecodeSettings, named_tag
+from transforms.decode.mapping_files import mappings_in
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 KNOWN = Path(__file__).with_name("streaming_steps.txt")
 
 
@@ -47,10 +53,8 @@ def test_no_name_depends_on_a_line_of_somebodys_source() -> None:
     assert not [step for step in steps(pipeline()) if "lambda" in step]
 
 
-def test_what_runners_get_holds_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Functions of the steps as they are sent; workers take passwords from their own environment."""
-    for name in (PASSWORD_VARIABLE, kafka.PASSWORD_VARIABLE, kafka.KEY_PASSWORD_VARIABLE, kafka.REGISTRY_PASSWORD_VARIABLE):
-        monkeypatch.setenv(name, "planted-secret")
+def sent() -> list[bytes]:
+    """Functions of the steps as they are sent to workers."""
     functions: list[bytes] = []
 
     class Visitor(PipelineVisitor):  # type: ignore[misc]
@@ -59,6 +63,40 @@ def test_what_runners_get_holds_no_password(monkeypatch: pytest.MonkeyPatch) -> 
                 functions.append(cloudpickle.dumps(node.transform.fn))
 
     pipeline().visit(Visitor())
+    return functions
+
+
+class Classes(pickle.Unpickler):
+    """Finds what classes are pickled, by their modules."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        if isinstance(found, type):
+            self.modules = {*getattr(self, "modules", ()), module}
+        return found
+
+
+def test_no_object_of_a_compiled_module_goes_to_workers() -> None:
+    """Instances of compiled classes lose their fields when they are pickled."""
+    asked = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["llm-finops"]["compiled"]
+    files = {pattern: list(CHECKOUT.glob(pattern)) for pattern in asked}
+    assert all(files.values()), "a module that is to be compiled is not there"
+    places = [path.relative_to(CHECKOUT).with_suffix("") for some in files.values() for path in some]
+    compiled = {".".join(place.parts).removesuffix(".__init__") for place in places}
+    assert "transforms.decode.record" in compiled
+    mappings = mappings_in([("own.toml", '[[mapping]]\nname = "own"\nwhen = { keys = ["a"] }\n[mapping.fields]\nmodel = "a"\n')])
+    settings = DecodeSettings(mappings=mappings, tags=(named_tag("header:x-team"),))
+    for one in (*sent(), pickle.dumps(settings)):
+        classes = Classes(io.BytesIO(one))
+        classes.load()
+        assert compiled.isdisjoint(classes.modules)
+
+
+def test_what_runners_get_holds_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers take passwords from their own environment."""
+    for name in (PASSWORD_VARIABLE, kafka.PASSWORD_VARIABLE, kafka.KEY_PASSWORD_VARIABLE, kafka.REGISTRY_PASSWORD_VARIABLE):
+        monkeypatch.setenv(name, "planted-secret")
+    functions = sent()
     assert any(b"writer" in one for one in functions)
     assert any(b"broker:9092" in one for one in functions)
     assert not any(b"planted-secret" in one for one in functions)

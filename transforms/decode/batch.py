@@ -110,9 +110,9 @@ def _decode_records(raw: RawBatch, settings: DecodeSettings, batch: CallBatch) -
         told = None
         ended = position != raw.unfinished
         for item, outcome in enumerate(decode_record(data, tenant=tenant, beside=bool(wanted), index=index, ended=ended)):
-            if observed and outcome.__class__ is Call and outcome.provider_call_id:
+            if observed and type(outcome) is Call and outcome.provider_call_id:
                 outcome = Part(observed_key(outcome), OBSERVED, outcome, rank=outcome.authority, format=outcome.format)
-            if outcome.__class__ is Call:
+            if type(outcome) is Call:
                 outcome.source = source
                 outcome.segment = segment
                 outcome.position = position
@@ -129,7 +129,7 @@ def _decode_records(raw: RawBatch, settings: DecodeSettings, batch: CallBatch) -
                 hashes.append(hashed)
                 if time:
                     times.append(time)
-            elif outcome.__class__ is Part and _refused(outcome, settings.join.max_bytes) is None:
+            elif type(outcome) is Part and _refused(outcome, settings.join.max_bytes) is None:
                 part = outcome.call
                 if part is not None:
                     part.source, part.segment, part.position, part.item = source, segment, position, item

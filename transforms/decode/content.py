@@ -75,12 +75,12 @@ MAX_MARKS: Final = 2**16 - 1
 
 def role_of(value: Any, missing: str) -> str:
     """The role a message names; ``missing`` is the wire format's where it names none, and what no format has is a user's."""
-    return ROLES.get(value or missing, "user") if value.__class__ is str or not value else "user"
+    return ROLES.get(value or missing, "user") if type(value) is str or not value else "user"
 
 
 def index_of(value: object) -> Any:
     """An index of a stream as a key: none is the first, and so is an object or an array, which can be none."""
-    return 0 if not value or value.__class__ is dict or value.__class__ is list else value
+    return 0 if not value or type(value) is dict or type(value) is list else value
 
 
 def params(request: dict[str, Any]) -> bytes:
@@ -224,18 +224,18 @@ def is_redacted(messages: list[Message]) -> bool:
 
 def count_breakpoints(messages: object) -> int:
     """How many cache marks are on messages, or tools, and on the blocks of their content."""
-    if messages.__class__ is not list:
+    if type(messages) is not list:
         return 0
     marks = 0
     for message in messages:
-        if message.__class__ is not dict:
+        if type(message) is not dict:
             continue
         if "cache_control" in message or "cachePoint" in message:
             marks += message.get("cache_control") is not None or message.get("cachePoint") is not None
         inner = message.get("content")
-        if inner.__class__ is list:
+        if type(inner) is list:
             for block in inner:
-                if block.__class__ is dict and (
+                if type(block) is dict and (
                     block.get("cache_control") or block.get("cachePoint") or block.get("prompt_cache_breakpoint")
                 ):
                     marks += 1

@@ -102,7 +102,7 @@ def read_context(call: Call, record: dict[str, Any]) -> bool:
         if kind == "text":
             column = _TEXTS[field]
             if not said.get(column) or column in _OVER_ADDRESS:
-                short = value if value.__class__ is str and len(value) < 256 else name(value)
+                short = value if type(value) is str and len(value) < 256 else name(value)
                 if short:
                     said[column] = short
         elif kind == "flag":
@@ -146,11 +146,11 @@ def _number(call: Call, field: str, value: Any) -> None:
 
 def read_tags(value: Any, into: dict[str, str]) -> None:
     """Labels as an object, or as a list of ``name:value`` and bare names."""
-    if value.__class__ is dict:
+    if type(value) is dict:
         string_tags(value, into)
-    elif value.__class__ is list:
+    elif type(value) is list:
         for each in value:
-            if each.__class__ is str and each:
+            if type(each) is str and each:
                 key, _, said = each.partition(":")
                 into.setdefault(key.strip(), said.strip() or "true")
 

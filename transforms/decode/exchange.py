@@ -126,7 +126,7 @@ def read_answer(value: Any) -> tuple[dict[str, Any], list[Any] | None, bool]:
     A body is an object, an array, ``{"stream": [chunks]}``, ``{"events": [{"event_type": "", "payload": {}}]}``, or a string:
     JSON, JSON lines, server-sent events, or AWS' binary events in base64. Of JSON that was cut, what is whole is read.
     """
-    if value.__class__ is dict:  # nearly all
+    if type(value) is dict:  # nearly all
         stream = value.get("stream")
         if stream is None and "events" not in value:
             return value, None, False
@@ -146,9 +146,9 @@ def read_answer(value: Any) -> tuple[dict[str, Any], list[Any] | None, bool]:
         value = parsed
     if isinstance(value, dict):
         stream = value.get("stream")
-        if stream.__class__ is list:
+        if type(stream) is list:
             return {}, stream, False
-        if stream.__class__ is str and len(value) == 1:
+        if type(stream) is str and len(value) == 1:
             return read_answer(stream)
         events = decoded_events(value.get("events"))
         return (value, None, False) if events is None else ({}, events, False)
@@ -175,9 +175,9 @@ def _read_cut(text: str, raw: bool) -> tuple[dict[str, Any], list[Any] | None, b
 def decoded_events(events: Any) -> list[Any] | None:
     """The decoded events of a binary stream as ``{type: payload}``; ``None`` where it is something else."""
     if (
-        events.__class__ is not list
+        type(events) is not list
         or not events
-        or not all(e.__class__ is dict and "payload" in e and "event_type" in e for e in events)
+        or not all(type(e) is dict and "payload" in e and "event_type" in e for e in events)
     ):
         return None
     return [{str(event["event_type"]): event["payload"]} for event in events]

@@ -120,10 +120,10 @@ def explain(data: bytes, tenant: str = "default", mappings: tuple[Mapping, ...] 
 def _routes(value: Any, mappings: tuple[Mapping, ...], depth: int) -> Iterator[str]:
     """Names of envelopes and formats, as ``pubsub_message > http_pair``."""
     value = parse_json(value)
-    if value.__class__ is list:
+    if type(value) is list:
         for item in value:
             yield from _routes(item, mappings, depth)
-    if value.__class__ is not dict:
+    if type(value) is not dict:
         return
     form = format_of(value, index_of(mappings))
     if form is not None:
@@ -215,7 +215,7 @@ _Path = tuple[str | int | _Inside, ...]
 
 def _inside(value: Any) -> _Inside | None:
     """How a text holds an object, if it does."""
-    if value.__class__ is not str or len(value) < 2:
+    if type(value) is not str or len(value) < 2:
         return None
     if value.lstrip()[:1] in ("{", "["):
         kinds: tuple[_Inside, ...] = (_JSON,)
@@ -225,7 +225,7 @@ def _inside(value: Any) -> _Inside | None:
         return None
     for kind in kinds:
         try:
-            if kind.unpack(value).__class__ in (dict, list):
+            if type(kind.unpack(value)) in (dict, list):
                 return kind
         except (orjson.JSONDecodeError, binascii.Error, ValueError, Undecodable):
             continue
@@ -236,9 +236,9 @@ def _children(value: Any, path: _Path) -> list[tuple[_Path, Any]]:
     kind = _inside(value)
     if kind is not None:
         return _children(kind.unpack(value), (*path, kind))
-    if value.__class__ is dict:
+    if type(value) is dict:
         return [((*path, key), held) for key, held in value.items()]
-    if value.__class__ is list:
+    if type(value) is list:
         return [((*path, number), held) for number, held in enumerate(value)]
     return []
 
@@ -250,7 +250,7 @@ def _edited(value: Any, path: _Path, change: Callable[[Any], Any]) -> Any:
     step, *rest = path
     if isinstance(step, _Inside):
         return step.pack(_edited(step.unpack(value), tuple(rest), change))
-    made: Any = dict(value) if value.__class__ is dict else list(value)
+    made: Any = dict(value) if type(value) is dict else list(value)
     held = _edited(made[step], tuple(rest), change)
     if held is _GONE:
         del made[step]
@@ -264,17 +264,17 @@ def altered(value: Any) -> Any:
     kind = _inside(value)
     if kind is not None:
         return kind.pack(altered(kind.unpack(value)))
-    if value.__class__ is dict:
+    if type(value) is dict:
         return {key: altered(held) for key, held in value.items()}
-    if value.__class__ is list:
+    if type(value) is list:
         return [altered(held) for held in value]
-    if value.__class__ is bool:
+    if type(value) is bool:
         return not value
-    if value.__class__ is int:
+    if type(value) is int:
         return value + 1 if value < 2**62 else value - 1
-    if value.__class__ is float:
+    if type(value) is float:
         return value + 1 if abs(value) < 2**50 else value / 2
-    return _other_text(value) if value.__class__ is str else value
+    return _other_text(value) if type(value) is str else value
 
 
 def _other_text(text: str) -> str:
@@ -359,17 +359,17 @@ def text_of(path: _Path) -> str:
 
 
 def _kind(value: Any) -> str:
-    if value.__class__ is str:
+    if type(value) is str:
         return "text"
-    if value.__class__ is dict:
+    if type(value) is dict:
         return "object"
-    if value.__class__ is list:
+    if type(value) is list:
         return "list"
-    return {bool: "true or false", type(None): "null"}.get(value.__class__, "number")
+    return {bool: "true or false", type(None): "null"}.get(type(value), "number")
 
 
 def _size(value: Any) -> int:
-    return len(value) if value.__class__ in (str, dict, list) else 1
+    return len(value) if type(value) in (str, dict, list) else 1
 
 
 # ---- values as they may be shown

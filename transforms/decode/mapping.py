@@ -67,11 +67,11 @@ def _bad(field: str, value: object, why: str) -> NoReturn:
 
 def _text(field: str, value: Any, _: str) -> Any:
     """Numbers and truth values in their JSON spelling; anything else is for the format to refuse."""
-    if value.__class__ is bool:
+    if type(value) is bool:
         return "true" if value else "false"
-    if value.__class__ is int or value.__class__ is float:
+    if type(value) is int or type(value) is float:
         return str(value)
-    return scrub(value) if field in _PUT_BY_PEOPLE and value.__class__ is str else value
+    return scrub(value) if field in _PUT_BY_PEOPLE and type(value) is str else value
 
 
 def _count(field: str, value: Any, _: str) -> Any:
@@ -82,13 +82,13 @@ _TRUTH: Final[dict[Any, bool]] = {"true": True, "false": False, "True": True, "F
 
 
 def _boolean(field: str, value: Any, _: str) -> Any:
-    if value.__class__ is int and value in (0, 1):
+    if type(value) is int and value in (0, 1):
         return bool(value)
-    return _TRUTH.get(value, value) if value.__class__ is str else value
+    return _TRUTH.get(value, value) if type(value) is str else value
 
 
 def _decimal(field: str, value: Any) -> Decimal:
-    if value.__class__ not in (int, float, str):
+    if type(value) not in (int, float, str):
         _bad(field, value, "is not a number")
     try:
         number = Decimal(str(value).strip()[:60])
@@ -207,7 +207,7 @@ def _plain_path(node: Any) -> tuple[str, ...] | None:
 
 def _walk(path: tuple[str, ...], scope: _Scope) -> Any:
     for step in path:
-        if scope.__class__ is not dict:
+        if type(scope) is not dict:
             return None
         scope = scope.get(step)
     return scope
@@ -223,7 +223,7 @@ def _search(parsed: Any, field: str, scope: _Scope) -> Any:
 
 def _true(value: Any) -> bool:
     """Truth as JMESPath has it: 0 is true."""
-    return bool(value) or (value.__class__ in (int, float) and value is not False)
+    return bool(value) or (type(value) in (int, float) and value is not False)
 
 
 class _Fill(NamedTuple):
@@ -242,7 +242,7 @@ class _Fill(NamedTuple):
         if self.find is None:
             return self.constant
         found = self.find(scope)
-        if found.__class__ is str and found in self.none:
+        if type(found) is str and found in self.none:
             found = None
         if self.values is not None:
             found = self._translated(found)
@@ -251,7 +251,7 @@ class _Fill(NamedTuple):
     def _translated(self, found: Any) -> Any:
         assert self.values is not None
         said = _text("", found, "") if found is not None else ""
-        if said.__class__ is str and said in self.values:
+        if type(said) is str and said in self.values:
             return self.values[said]
         return found if self.otherwise is None else self.otherwise
 
@@ -287,7 +287,7 @@ class Decoder:
         for field, how in said["fields"].items():
             if field not in tables:
                 self._plain.append(_fill(field, how, kinds[field], none))
-            elif how.__class__ is str:
+            elif type(how) is str:
                 self._whole.append((field, _find(how, field)))
             else:
                 names = tables[field]
@@ -318,7 +318,7 @@ class Decoder:
         if self._each is None:
             return self._one(record)
         items = self._each(record)
-        if items.__class__ is not list:
+        if type(items) is not list:
             raise Undecodable("bad_value", f"each: {repr(items)[:60]} is not a list", self.name)
         if not items:
             raise Skipped(SKIPPED)
@@ -374,11 +374,11 @@ class Decoder:
         for field, fills in self._tables:
             inside = {fill.field.partition(".")[2]: value for fill in fills if (value := fill.value(scope)) is not None}
             if field == TAGS:
-                inside = {name: value for name, value in inside.items() if value.__class__ is str}
+                inside = {name: value for name, value in inside.items() if type(value) is str}
             if inside and (field != "reported_cost" or "usd" in inside):
                 made[field] = inside
         cost = made.get("reported_cost")
-        if cost.__class__ is dict:
+        if type(cost) is dict:
             cost.setdefault("by", "gateway")  # a log's own idea of a cost is no bill
         return made
 
@@ -388,8 +388,8 @@ class Decoder:
         """The call as a part; without the id that parts share, it stands for itself."""
         assert self._join is not None
         key, role = self._key(scope), self._role.value(scope)
-        key = str(key) if key.__class__ is int else key
-        if key.__class__ is not str or not key or role.__class__ is not str:
+        key = str(key) if type(key) is int else key
+        if type(key) is not str or not key or type(role) is not str:
             return [*calls]
         if len(key) > 256:
             _bad("join.key", key, "is longer than 256 characters")
@@ -422,7 +422,7 @@ def _tags(value: Any) -> dict[str, str]:
 def _complete_totals(made: dict[str, Any]) -> str:
     """Our event tells both totals or none. Of one alone the other is put at 0; which, to be made unknown again."""
     usage = made.get("usage")
-    if usage.__class__ is not dict:
+    if type(usage) is not dict:
         return ""
     for here, other in (("input_total", "output_total"), ("output_total", "input_total")):
         if usage.get(here) is not None and usage.get(other) is None:

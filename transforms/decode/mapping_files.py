@@ -62,7 +62,7 @@ def _tables(data: dict[str, Any], place: str) -> list[Mapping]:
         if key != "mapping":
             raise MappingError(f"{place}: unknown key {key}; write [[mapping]] and its keys below")
     tables = data.get("mapping")
-    if tables.__class__ is not list or not tables or any(table.__class__ is not dict for table in tables):
+    if type(tables) is not list or not tables or any(type(table) is not dict for table in tables):
         raise MappingError(f"{place}: no mapping here: write [[mapping]] and its keys below")
     return [_checked(table, place, number) for number, table in enumerate(tables, 1)]
 
@@ -77,7 +77,7 @@ class _Checker:
         raise MappingError(f"{self.at}: {where}: {why}")
 
     def keys(self, where: str, table: Any, known: Iterable[str]) -> None:
-        if table.__class__ is not dict:
+        if type(table) is not dict:
             self.refuse(where, "must be a table")
         for key in table:
             if key not in known:
@@ -86,11 +86,11 @@ class _Checker:
                 self.refuse(f"{where}.{key}" if where else key, f"is unknown; {hint}")
 
     def text(self, where: str, value: Any, limit: int = 200) -> None:
-        if value.__class__ is not str or not value.strip() or len(value) > limit:
+        if type(value) is not str or not value.strip() or len(value) > limit:
             self.refuse(where, f"must be a text of 1 to {limit} characters")
 
     def texts(self, where: str, value: Any, least: int = 1) -> None:
-        if value.__class__ is not list or len(value) < least or any(each.__class__ is not str for each in value):
+        if type(value) is not list or len(value) < least or any(type(each) is not str for each in value):
             self.refuse(where, "must be a list of texts")
 
     def expression(self, where: str, value: Any) -> Any:
@@ -118,8 +118,8 @@ class _Checker:
 
     def field(self, where: str, given: Any, kind: str) -> dict[str, Any]:
         """How a field is filled, brought into its long form."""
-        said = {"path": given} if given.__class__ is str else given
-        if said.__class__ is not dict:
+        said = {"path": given} if type(given) is str else given
+        if type(said) is not dict:
             self.refuse(where, "must be an expression, or a table with path or value")
         self.keys(where, said, _FIELD_KEYS)
         if ("path" in said) == ("value" in said):
@@ -127,7 +127,7 @@ class _Checker:
         if "value" in said:
             if len(said) > 1:
                 self.refuse(where, "a constant value stands alone")
-            if said["value"].__class__ not in (str, int, float, bool) and kind != "any":
+            if type(said["value"]) not in (str, int, float, bool) and kind != "any":
                 self.refuse(f"{where}.value", "must be a text, a number, true or false")
             return said
         parsed = self.expression(where, said["path"])
@@ -143,7 +143,7 @@ class _Checker:
             if unit not in units:
                 self.refuse(f"{where}.unit", f"must be one of {', '.join(units)}")
         if "values" in said:
-            if said["values"].__class__ is not dict or not said["values"]:
+            if type(said["values"]) is not dict or not said["values"]:
                 self.refuse(f"{where}.values", 'must be a table, such as { OK = "ok" }')
         elif "else" in said:
             self.refuse(f"{where}.else", "belongs to values, which is missing")
@@ -153,7 +153,7 @@ class _Checker:
 def _nodes(parsed: Any) -> Iterable[dict[str, Any]]:
     yield parsed
     for child in parsed.get("children", ()):
-        if child.__class__ is dict:
+        if type(child) is dict:
             yield from _nodes(child)
 
 
@@ -162,7 +162,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,59}\Z")
 
 def _checked(table: dict[str, Any], place: str, number: int) -> Mapping:
     name = table.get("name")
-    if name.__class__ is not str or not _NAME.match(name):
+    if type(name) is not str or not _NAME.match(name):
         raise MappingError(f"{place}: mapping {number}: name: must be 1 to 60 letters, digits, - and _")
     check = _Checker(f"{place}: mapping {name!r}")
     check.keys("", table, _KEYS)
@@ -183,7 +183,7 @@ def _checked(table: dict[str, Any], place: str, number: int) -> Mapping:
     if "join" in table:
         made["join"] = _check_join(check, table["join"])
     rank = table.get("authority", 20 if target == "event" else 30)
-    if rank.__class__ is not int or not 0 <= rank <= 100:
+    if type(rank) is not int or not 0 <= rank <= 100:
         check.refuse("authority", "must be a whole number of 0 to 100")
     made["authority"] = rank
     try:
@@ -206,10 +206,10 @@ def _check_when(check: _Checker, when: Any) -> None:
 
 
 def _check_skip(check: _Checker, skip: Any) -> list[dict[str, str]]:
-    given = skip if skip.__class__ is list else [skip]
+    given = skip if type(skip) is list else [skip]
     made = []
     for one in given:
-        said = {"if": one} if one.__class__ is str else one
+        said = {"if": one} if type(one) is str else one
         check.keys("skip", said, ("if", "reason"))
         check.expression("skip", said.get("if"))
         reason = said.get("reason", SKIPPED)
@@ -228,12 +228,12 @@ def _check_fields(check: _Checker, fields: Any, target: str) -> dict[str, Any]:
     for field, given in fields.items():
         if field not in tables:
             made[field] = check.field(field, given, known[field])
-        elif given.__class__ is str:
+        elif type(given) is str:
             check.expression(field, given)
             made[field] = given
         else:
             names = tables[field]
-            check.keys(field, given, names or list(given if given.__class__ is dict else ()))
+            check.keys(field, given, names or list(given if type(given) is dict else ()))
             made[field] = {name: check.field(f"{field}.{name}", one, names.get(name, "text")) for name, one in given.items()}
     if target == "event":
         _check_event(check, fields)
@@ -246,7 +246,7 @@ def _check_event(check: _Checker, fields: dict[str, Any]) -> None:
     if "model" not in fields:
         check.refuse("fields.model", "is missing: say where the model is named")
     usage = fields.get("usage")
-    if usage.__class__ is dict:
+    if type(usage) is dict:
         totals = {"input_total", "output_total"} & usage.keys()
         leaves = usage.keys() & set(LEAVES)
         if totals and leaves:
@@ -267,6 +267,6 @@ def _check_join(check: _Checker, join: Any) -> dict[str, Any]:
         check.texts("join.needs", join["needs"], 0)
     if "group" in join:
         check.text("join.group", join["group"])
-    if join.get("rank", 0).__class__ is not int:
+    if type(join.get("rank", 0)) is not int:
         check.refuse("join.rank", "must be a whole number")
     return made

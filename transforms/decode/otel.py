@@ -157,20 +157,20 @@ def kind_of(attributes: _Attributes) -> str:
     if TELLING.isdisjoint(attributes):
         return OTHER  # nearly all spans of a service
     said = attributes.get("gen_ai.operation.name")
-    if said.__class__ is str and said.lower() in _OPERATIONS:
+    if type(said) is str and said.lower() in _OPERATIONS:
         return _OPERATIONS[said.lower()]
     for each in _KIND_NAMES:
         said = attributes.get(each)
-        kind = said.upper() if said.__class__ is str else ""
+        kind = said.upper() if type(said) is str else ""
         if kind and kind != "UNKNOWN":
             if kind == "RERANKER" and each == "openinference.span.kind":
                 return "rerank"
             return _KINDS.get(kind, OTHER)
     said = attributes.get("llm.request.type")
-    if said.__class__ is str and said in _REQUEST_TYPES:
+    if type(said) is str and said in _REQUEST_TYPES:
         return _REQUEST_TYPES[said]
     said = attributes.get("ai.operationId")
-    if said.__class__ is str and said.startswith("ai."):
+    if type(said) is str and said.startswith("ai."):
         return _of_ai_sdk(said)
     if not _MODELS.isdisjoint(attributes):
         return "chat"
@@ -366,12 +366,12 @@ def beside(given: Given) -> dict[str, Any]:
 
 def _who_answers(call: Call, told: _Told, attributes: _Attributes) -> None:
     said = _value(told, "provider")
-    vendor = said.strip().lower() if said.__class__ is str else ""
+    vendor = said.strip().lower() if type(said) is str else ""
     if "ai.model.provider" in attributes:  # of the AI SDK: openai.responses, google.generative-ai
         vendor = vendor if vendor in _PROVIDERS else vendor.partition(".")[0]
     vendor = "" if vendor in _NO_PROVIDERS else _PROVIDERS.get(vendor, vendor)
     host = _value(told, "host")
-    if host.__class__ is str:
+    if type(host) is str:
         port = attributes.get("server.port")
         where = address(host if port is None or "/" in host or str(port) in ("443", "80") else f"{host}:{name(port)}")
         call.__dict__.update({key: value for key, value in where.columns.items() if key not in ("provider", "stream")})
@@ -464,9 +464,9 @@ _FILTERED: Final = frozenset({"content_filter", "content-filter", "safety", "gua
 
 def _outcome(call: Call, told: _Told, attributes: _Attributes) -> None:
     reasons = _value(told, "reasons")
-    if reasons.__class__ is str and reasons[:1] == "[":  # attributes that are labels are lists in strings
+    if type(reasons) is str and reasons[:1] == "[":  # attributes that are labels are lists in strings
         reasons = parse_json(reasons)
-    call.stop_reason = name(next((each for each in reasons if each), "") if reasons.__class__ is list else reasons)
+    call.stop_reason = name(next((each for each in reasons if each), "") if type(reasons) is list else reasons)
     if call.stop_reason.lower() in _FILTERED:
         call.status = "blocked"
     kind = attributes.get("error.type")

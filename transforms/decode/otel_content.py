@@ -70,7 +70,7 @@ def read_events(call: Call, events: list[tuple[str, dict[str, Any]]]) -> None:
         if not what.startswith("gen_ai.") or what == DETAILS:
             continue
         said = parse_json(attributes.get("gen_ai.event.content"))
-        given = said if said.__class__ is dict else dict(attributes)
+        given = said if type(said) is dict else dict(attributes)
         if what == "gen_ai.choice":
             content = content_of(call)
             message = mapping(parse_json(given.get("message"))) or given
@@ -84,9 +84,9 @@ def read_events(call: Call, events: list[tuple[str, dict[str, Any]]]) -> None:
 def _listed(call: Call, value: Any, flag: str) -> list[Any]:
     """The array, also as JSON in a string; one that was cut is flagged."""
     found = parse_json(value)
-    if found.__class__ is list:
+    if type(found) is list:
         return found
-    if found.__class__ is dict:
+    if type(found) is dict:
         return [found]
     if value:
         call.flag(flag)
@@ -106,7 +106,7 @@ def _messages(call: Call, attributes: _Attributes) -> None:
         content.output += [_message(each, content) for each in answers]
     if _TOOLS in attributes and (tools := _listed(call, attributes[_TOOLS], "request_cut")):
         content.tools_json = dumps(tools)
-        if not any(each.__class__ is dict and ("parameters" in each or "function" in each) for each in tools):
+        if not any(type(each) is dict and ("parameters" in each or "function" in each) for each in tools):
             content.complete = False  # optional fields are left out: the model read more
     if answers and not call.stop_reason:
         call.stop_reason = name(mapping(answers[-1]).get("finish_reason"))
@@ -114,14 +114,14 @@ def _messages(call: Call, attributes: _Attributes) -> None:
 
 def _message(given: Any, content: Content) -> Message:
     """One message of the conventions; of other shapes what OpenAI's messages have in common with them."""
-    if given.__class__ is not dict:
+    if type(given) is not dict:
         content.complete = False
         return Message("user", ())
     parts = given.get("parts")
-    if parts.__class__ is not list:
+    if type(parts) is not list:
         return read_message(given, content)
     said = given.get("role")
-    role = ROLES.get(said, "user") if said.__class__ is str else "user"
+    role = ROLES.get(said, "user") if type(said) is str else "user"
     label = name(given.get("name"))
     return Message(role, _parts(parts, "result" if role == "tool" else "text", content), label)
 
@@ -129,12 +129,12 @@ def _message(given: Any, content: Content) -> Message:
 def _parts(given: list[Any], kind: str, content: Content) -> tuple[Part, ...]:
     parts: list[Part] = []
     for each in given:
-        if each.__class__ is str:
+        if type(each) is str:
             parts.append(Part(kind, each))
             continue
         part = mapping(each)
         what, said = part.get("type"), part.get("content")
-        if what == "text" and said.__class__ is str:
+        if what == "text" and type(said) is str:
             parts.append(Part(kind, said))
         elif what == "reasoning":
             parts.append(Part("reasoning", text(said)))
@@ -147,7 +147,7 @@ def _parts(given: list[Any], kind: str, content: Content) -> tuple[Part, ...]:
             parts.append(media_part(_modality(part), said if what == "blob" else part.get("uri")))
             if what == "file":
                 content.complete = False
-        elif said.__class__ is str:  # text, and kinds that only one vendor has
+        elif type(said) is str:  # text, and kinds that only one vendor has
             parts.append(Part(kind, said))
         else:
             content.complete = False
@@ -181,7 +181,7 @@ def _numbered(call: Call, attributes: _Attributes, prompt: str, answer: str, ins
 def _flat_message(fields: dict[str, Any], content: Content) -> Message:
     """A message whose fields are attributes, as one of OpenAI's."""
     said: Any = fields.get("content")
-    if said.__class__ is str and said.startswith("[{"):  # blocks of content as JSON
+    if type(said) is str and said.startswith("[{"):  # blocks of content as JSON
         said = parse_json(said)
     if said == _HIDDEN:
         said, content.complete = "", False
@@ -196,7 +196,7 @@ def _flat_message(fields: dict[str, Any], content: Content) -> Message:
         for each in indexed(fields, "tool_calls.")
     ]
     role = fields.get("role")
-    message = {"role": role if role.__class__ is str else "user", "content": blocks or said, "tool_calls": calls or None}
+    message = {"role": role if type(role) is str else "user", "content": blocks or said, "tool_calls": calls or None}
     if fields.get("name"):
         message["name"] = fields["name"]
     return read_message(message, content)
@@ -214,7 +214,7 @@ def _declared(call: Call, attributes: _Attributes, prefix: str) -> None:
     tools: list[Any] = []
     for fields in indexed(attributes, prefix):
         whole = parse_json(fields.get("tool.json_schema"))
-        if whole.__class__ is dict:
+        if type(whole) is dict:
             tools.append(whole)
         elif fields.get("name"):
             function = {"name": fields["name"], "description": fields.get("description")}
@@ -227,7 +227,7 @@ def _declared(call: Call, attributes: _Attributes, prefix: str) -> None:
 def _ai_sdk(call: Call, attributes: _Attributes) -> None:
     content = content_of(call)
     for each in _listed(call, attributes.get("ai.prompt.messages"), "request_cut"):
-        if each.__class__ is dict:
+        if type(each) is dict:
             content.prompt.append(read_message(each, content))
     calls = [
         {"function": {"name": each.get("toolName"), "arguments": each.get("input", each.get("args"))}}

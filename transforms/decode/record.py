@@ -76,7 +76,7 @@ def _decode_cut(data: bytes, reading: _Reading, around: Around | None) -> Call |
             return None  # more is wrong with it than its end
         text = data[: error.start].decode()
     rest = salvage(text.lstrip("\ufeff\0 \t\r\n").rstrip("\0"), only_cut=True)
-    form = reading.formats.format_of(rest) if rest.__class__ is dict else None
+    form = reading.formats.format_of(rest) if type(rest) is dict else None
     if form is None or form.name not in _SALVAGED:
         return None
     outcomes = _decode_object(rest, reading, around)
@@ -105,18 +105,18 @@ def _as_text(record: Any) -> bytes:
 
 def _decode_value(value: Any, reading: _Reading, around: Around | None) -> list[Outcome]:
     """What parsed JSON holds: an object is a record, an array is many, a string may be JSON itself, also in base64."""
-    if value.__class__ is dict:
+    if type(value) is dict:
         return _decode_object(value, reading, around)
-    if value.__class__ is str:
+    if type(value) is str:
         value = parse_json(value)
-        if value.__class__ is str:
+        if type(value) is str:
             try:
                 value = packed_text(value, reading.budget)
             except (Undecodable, Skipped) as problem:
                 return [problem]
-        if value.__class__ is dict:
+        if type(value) is dict:
             return _decode_object(value, reading, around)
-    if value.__class__ is list and value:
+    if type(value) is list and value:
         if vendor_body.is_stream(value):
             return _decode_object({"stream": value}, reading, around)
         if len(value) > MAX_ITEMS:
@@ -132,7 +132,7 @@ def _not_an_object(record: object) -> Undecodable:
 
 def _decode_object(record: Any, reading: _Reading, around: Around | None) -> list[Outcome]:
     """What one parsed record holds; ``around``: the envelopes it is out of."""
-    if record.__class__ is not dict:
+    if type(record) is not dict:
         return [_not_an_object(record)]
     form = reading.formats.format_of(record)
     if form is None:
@@ -146,17 +146,17 @@ def _decode_object(record: Any, reading: _Reading, around: Around | None) -> lis
         outcomes = [Undecodable("decoder_error", f"{type(defect).__name__}: {defect}")]
     opened = False
     for outcome in outcomes:
-        if outcome.__class__ is Call:
+        if type(outcome) is Call:
             _stamp(outcome, form, record, reading, around)
-        elif outcome.__class__ is Part:
+        elif type(outcome) is Part:
             outcome.format = form.name
             if outcome.call is not None:
                 _stamp(outcome.call, form, record, reading, around)
-        elif outcome.__class__ is Undecodable:
+        elif type(outcome) is Undecodable:
             outcome.format_guess = outcome.format_guess or form.name
             if around is not None:
                 outcome.inside = around.data
-        elif outcome.__class__ is Opened:
+        elif type(outcome) is Opened:
             opened = True
     return _with_opened(outcomes, reading, around) if opened else outcomes
 
@@ -180,7 +180,7 @@ def _decode_anything(opened: Opened, reading: _Reading, around: Around | None) -
     except (Undecodable, Skipped):
         return [Skipped("plain_log")]
     outcomes = _decode_value(inside, reading, now)
-    nobodys = (outcome.__class__ is Undecodable and outcome.reason in _NOBODYS for outcome in outcomes)
+    nobodys = (type(outcome) is Undecodable and outcome.reason in _NOBODYS for outcome in outcomes)
     return [Skipped("plain_log") if unknown else outcome for outcome, unknown in zip(outcomes, nobodys, strict=True)]
 
 
@@ -242,7 +242,7 @@ def _decode_held(held: Held, reading: _Reading, around: Around | None) -> list[O
         return [skipped]
     except Undecodable as problem:
         cut = None
-        if problem.reason == "not_json" and held.inside.__class__ is bytes:
+        if problem.reason == "not_json" and type(held.inside) is bytes:
             cut = _decode_cut(held.inside, reading, held.around(around, held.inside))
         if cut is None:
             problem.inside = around.data if around is not None else b""
@@ -250,6 +250,6 @@ def _decode_held(held: Held, reading: _Reading, around: Around | None) -> list[O
         outcomes = [cut]
     if held.id:  # wherever among others it is delivered again
         for number, outcome in enumerate(outcomes):
-            if outcome.__class__ is Call and outcome.transport_item < 0:
+            if type(outcome) is Call and outcome.transport_item < 0:
                 outcome.transport_item = number
     return outcomes

@@ -162,7 +162,7 @@ def set_tags(call: Call, tags: dict[str, str]) -> None:
 def keep_headers(call: Call, wanted: frozenset[str]) -> None:
     """Of a call's headers keep the wanted ones (lower case), no secrets, at most ``MAX_TAG_CHARS`` of each."""
     found = call.headers or {}
-    safe = {name: _safe(name, found[name][:MAX_TAG_CHARS]) for name in sorted(wanted & found.keys())}
+    safe = {name: _safe(name, found[name][:MAX_TAG_CHARS]) for name in sorted(wanted.intersection(found))}
     call.headers = {name: value for name, value in safe.items() if value is not None} or None
 
 

@@ -115,7 +115,7 @@ def _model_call(span: Span, more: More | None) -> list[Outcome]:
 def _exception(span: Span) -> str:
     for what, attributes in span.events:
         kind = attributes.get("exception.type")
-        if what == "exception" and kind.__class__ is str:
+        if what == "exception" and type(kind) is str:
             return str(kind)[:256]
     return ""
 
@@ -147,7 +147,7 @@ def whole(call: Call, answered: bool) -> Call:
 
 def hex_id(value: Any, size: int) -> str:
     """An id of ``size`` bytes as hex: as OTLP's JSON has it, or in base64, as protobuf's own JSON does; empty for none."""
-    if value.__class__ is not str or not value:
+    if type(value) is not str or not value:
         return ""
     said: str = value
     if len(said) == 2 * size:

@@ -12,7 +12,7 @@ def created(call: Call, value: Any) -> None:
     """The time a vendor put in its body: the call's own where its logger wrote none. 0 and null are no time."""
     if not value or call.event_time or (call.end_time is not None and call.duration_ms is not None):
         return
-    if value.__class__ is int and _EARLIEST_SECOND <= value < _LATEST_SECOND:  # nearly all
+    if type(value) is int and _EARLIEST_SECOND <= value < _LATEST_SECOND:  # nearly all
         call.event_time = value * 1_000_000
         call.time_quality = "second"
         return

@@ -57,21 +57,20 @@ def _first(usage: _Json, *names: str) -> int | None:
 
 def _part(details: _Json, field: str) -> int | None:
     value = details.get(field)
-    if value.__class__ is int and 0 <= value <= MAX_COUNT:
+    if type(value) is int and 0 <= value <= MAX_COUNT:
         return value
     return None if value is None else count(value, f"usage details {field}")
 
 
 def openai(call: Call, usage: _Json) -> None:
     """Chat, completions, embeddings, Responses, images: ``prompt_tokens`` or ``input_tokens``, parts in details."""
-    get = usage.get
-    prompt = count(get("prompt_tokens"), "usage.prompt_tokens")
+    prompt = count(usage.get("prompt_tokens"), "usage.prompt_tokens")
     if prompt is None:
-        prompt = count(get("input_tokens"), "usage.input_tokens")
-    output = count(get("completion_tokens"), "usage.completion_tokens")
+        prompt = count(usage.get("input_tokens"), "usage.input_tokens")
+    output = count(usage.get("completion_tokens"), "usage.completion_tokens")
     if output is None:
-        output = count(get("output_tokens"), "usage.output_tokens")
-    total = count(get("total_tokens"), "usage.total_tokens")
+        output = count(usage.get("output_tokens"), "usage.output_tokens")
+    total = count(usage.get("total_tokens"), "usage.total_tokens")
     if call.operation in ("embedding", "rerank"):
         prompt = total if prompt is None else prompt
         output = output or 0
@@ -85,7 +84,7 @@ def openai(call: Call, usage: _Json) -> None:
     if prompt is None or output is None:
         call.usage_quality = "partial"
 
-    details = mapping(get("prompt_tokens_details") or get("input_tokens_details"))
+    details = mapping(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
     read = _part(details, "cached_tokens")
     if read is None:
         read = _first(usage, "prompt_cache_hit_tokens", "cache_read_input_tokens", "num_cached_tokens", "cached_tokens")
@@ -93,7 +92,7 @@ def openai(call: Call, usage: _Json) -> None:
     if write is None:
         write = _part(details, "cache_creation_tokens")
         if write is None:
-            write = count(get("cache_creation_input_tokens"), "usage.cache_creation_input_tokens")
+            write = count(usage.get("cache_creation_input_tokens"), "usage.cache_creation_input_tokens")
     audio = _part(details, "audio_tokens") or 0
     image = _part(details, "image_tokens") or 0
     details = mapping(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))

@@ -45,7 +45,7 @@ def count(value: object, field: str) -> int | None:
     Integers, whole floats (188.0) and strings of digits ("63") are counts; anything else raises ``Undecodable`` with
     the name of the field and the value.
     """
-    if value.__class__ is int and 0 <= value <= MAX_COUNT:
+    if type(value) is int and 0 <= value <= MAX_COUNT:
         return value
     if value is None:
         return None
@@ -207,9 +207,9 @@ def string_tags(given: Mapping[str, Any], into: dict[str, str]) -> None:
     for key, value in given.items():
         if key in into or value is None:
             continue
-        if value.__class__ is str:
+        if type(value) is str:
             into[key] = value
-        elif value.__class__ is bool:
+        elif type(value) is bool:
             into[key] = "true" if value else "false"
-        elif value.__class__ is int:
+        elif type(value) is int:
             into[key] = str(value)

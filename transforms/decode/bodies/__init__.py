@@ -60,7 +60,7 @@ def pick(x: Exchange) -> tuple[str, Body | None]:
 def _first(x: Exchange) -> dict[str, Any]:
     if x.chunks:
         for chunk in x.chunks:
-            if chunk.__class__ is dict:
+            if type(chunk) is dict:
                 return chunk
     return x.answer
 
@@ -82,7 +82,7 @@ def _plain_chunk(event: Any) -> Any:
     chunk = mapping(mapping(event).get("chunk"))
     data = chunk.get("bytes")
     if not isinstance(data, str):  # some loggers put the parsed chunk in the place of its bytes
-        return next((inner for inner in chunk.values() if inner.__class__ is dict), event)
+        return next((inner for inner in chunk.values() if type(inner) is dict), event)
     try:
         return orjson.loads(a2b_base64(data))
     except (Base64Error, orjson.JSONDecodeError):
@@ -102,12 +102,12 @@ _OBJECTS: Final = {
 def _by_shape(x: Exchange) -> str:
     first, request = _first(x), x.request
     what = first.get("object")
-    if what.__class__ is str and what in _OBJECTS:
+    if type(what) is str and what in _OBJECTS:
         return _OBJECTS[what]
     kind = text(first.get("type"))
     if kind in ("message", "message_start"):
         return "anthropic.messages"
-    if kind.__class__ is str and kind.startswith("response."):
+    if type(kind) is str and kind.startswith("response."):
         realtime = kind == "response.done" or mapping(first.get("response")).get("object") == "realtime.response"
         return "openai.realtime" if realtime else "openai.responses"
     if what == "list" and "data" in first and "input" in request:
@@ -174,7 +174,7 @@ def _by_answer(x: Exchange, first: dict[str, Any]) -> str:
     if "billed_units" in usage or kind in _COHERE_EVENTS:
         return "cohere.chat"
     event = first.get("event_type")
-    if event.__class__ is str and event.startswith("interaction."):
+    if type(event) is str and event.startswith("interaction."):
         return "gemini.interactions"
     results, data = sequence(first.get("results")), sequence(first.get("data"))
     if results and ("relevance_score" in mapping(results[0]) or "search_units" in str(first.get("meta"))):

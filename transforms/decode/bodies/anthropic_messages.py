@@ -28,42 +28,41 @@ API: Final = "anthropic.messages"
 
 def ask(call: Call, x: Exchange) -> None:
     request = x.request
-    get = request.get
-    call.model_requested = name(get("model")) or x.address.model
-    if get("stream"):
+    call.model_requested = name(request.get("model")) or x.address.model
+    if request.get("stream"):
         call.stream = True
-    limit = get("max_tokens")
+    limit = request.get("max_tokens")
     if limit:
         call.max_tokens = count(limit, "max_tokens")
-    tier = get("service_tier")
+    tier = request.get("service_tier")
     if tier:
         call.service_tier_requested = name(tier)
-    speed = get("speed")
+    speed = request.get("speed")
     if speed:
         call.speed = name(speed)
-    metadata = get("metadata")
-    if metadata.__class__ is dict and not call.end_user:
+    metadata = request.get("metadata")
+    if type(metadata) is dict and not call.end_user:
         call.end_user = name(metadata.get("user_id"))
     call.params = params(request)
 
     content = content_of(call)
-    marks = 1 if get("cache_control") else 0
-    system = get("system")
+    marks = 1 if request.get("cache_control") else 0
+    system = request.get("system")
     if system:
-        if system.__class__ is str:
+        if type(system) is str:
             content.prompt.append(Message("system", (Part("text", system),)))
         else:
             parts: list[Part] = []
             for block in sequence(system):
                 read_block(block, parts, content)
-                marks += block.__class__ is dict and block.get("cache_control") is not None
+                marks += type(block) is dict and block.get("cache_control") is not None
             content.prompt.append(Message("system", tuple(parts)))
         if is_redacted(content.prompt):
             content.complete = False
-    messages = get("messages")
-    if messages.__class__ is list:
+    messages = request.get("messages")
+    if type(messages) is list:
         marks += read_history(messages, read_message, content)
-    tools = get("tools")
+    tools = request.get("tools")
     if tools:
         content.tools_json = dumps(tools)
         if b'"cache_control"' in content.tools_json:
@@ -72,31 +71,31 @@ def ask(call: Call, x: Exchange) -> None:
             what = mapping(tool).get("type")
             if what and what != "custom":  # a tool of the vendor's: its description is in no log
                 content.complete = False
-    choice = get("tool_choice")
+    choice = request.get("tool_choice")
     if choice:
         content.tool_choice = chosen_tool(choice)
-    if mapping(get("thinking")).get("type") == "enabled":
+    if mapping(request.get("thinking")).get("type") == "enabled":
         content.thinking = True
-    shape = mapping(get("output_config")).get("format") or get("output_format")
-    if shape.__class__ is dict and "schema" in shape:
+    shape = mapping(request.get("output_config")).get("format") or request.get("output_format")
+    if type(shape) is dict and "schema" in shape:
         content.schema_json = dumps(shape)
-    if get("mcp_servers") or get("container") or get("context_management"):
+    if request.get("mcp_servers") or request.get("container") or request.get("context_management"):
         content.complete = False
     call.cache_breakpoints = min(marks, MAX_MARKS)
 
 
 def read_message(message: Any, content: Content, into: list[Message]) -> None:
     """One message of a request. Results of tools become messages of their own, of the role ``tool``."""
-    if message.__class__ is not dict:
+    if type(message) is not dict:
         raise Undecodable("bad_value", f"messages: {str(message)[:60]!r} is not a message", API)
     role = role_of(message.get("role"), "user")
     said = message.get("content")
-    if said.__class__ is str:
+    if type(said) is str:
         into.append(Message(role, (Part("text", said),) if said else ()))
         return
     parts: list[Part] = []
     for block in sequence(said):
-        if role == "user" and block.__class__ is dict and block.get("type") == "tool_result":
+        if role == "user" and type(block) is dict and block.get("type") == "tool_result":
             results: list[Part] = []
             read_block(block, results, content)
             into.append(Message("tool", tuple(results)))
@@ -108,10 +107,10 @@ def read_message(message: Any, content: Content, into: list[Message]) -> None:
 
 def read_block(block: Any, parts: list[Part], content: Content) -> None:
     """One content block of a prompt or an answer."""
-    if block.__class__ is str:
+    if type(block) is str:
         parts.append(Part("text", block))
         return
-    if block.__class__ is not dict:
+    if type(block) is not dict:
         return
     what = block.get("type")
     if what == "text":
@@ -122,7 +121,7 @@ def read_block(block: Any, parts: list[Part], content: Content) -> None:
             content.complete = False
     elif what == "tool_result":
         inner = block.get("content")
-        if inner.__class__ is list:
+        if type(inner) is list:
             for each in inner:
                 _result_block(each, parts, content)
         elif inner:
@@ -139,7 +138,7 @@ def _result_block(block: Any, parts: list[Part], content: Content) -> None:
     what = mapping(block).get("type")
     if what == "text":
         parts.append(Part("result", text(block.get("text"))))
-    elif block.__class__ is str:
+    elif type(block) is str:
         parts.append(Part("result", block))
     else:
         read_block(block, parts, content)
@@ -172,7 +171,7 @@ def reply(call: Call, x: Exchange) -> None:
         usage = answer.get("usage")
     if content.output and is_redacted(content.output):
         content.complete = False
-    if usage.__class__ is not dict or not usage:
+    if type(usage) is not dict or not usage:
         return
     usages.anthropic(call, usage)
     advisors = usages.anthropic_advisors(call, usage)
@@ -204,13 +203,13 @@ def _stream(call: Call, chunks: list[Any], content: Content) -> dict[str, Any]:
     blocks: dict[Any, list[Any]] = {}  # by index: the block as it started, then its pieces
     stopped = told = False
     for chunk in chunks:
-        if chunk.__class__ is not dict:
+        if type(chunk) is not dict:
             continue
         what = chunk.get("type")
         if what == "content_block_delta":
             delta = chunk.get("delta")
             block = blocks.get(index_of(chunk.get("index")))
-            if delta.__class__ is dict and block is not None:
+            if type(delta) is dict and block is not None:
                 piece = delta.get("text") or delta.get("partial_json") or delta.get("thinking")
                 if piece:
                     block.append(piece)
@@ -226,7 +225,7 @@ def _stream(call: Call, chunks: list[Any], content: Content) -> dict[str, Any]:
             if reason:
                 call.stop_reason = name(reason)
             given = chunk.get("usage")
-            if given.__class__ is dict:
+            if type(given) is dict:
                 told = True
                 usage.update({key: value for key, value in given.items() if value is not None})
         elif what == "message_stop":
@@ -257,4 +256,4 @@ def _stream(call: Call, chunks: list[Any], content: Content) -> dict[str, Any]:
     return usage
 
 
-BODY: Final = Body(API, "chat", "Anthropic Messages", True, ask, reply)
+BODY: Final[Body] = Body(API, "chat", "Anthropic Messages", True, ask, reply)

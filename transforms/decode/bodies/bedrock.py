@@ -40,11 +40,11 @@ def ask(call: Call, x: Exchange) -> None:
         parts: list[Part] = []
         for block in sequence(system):
             read_block(block, parts, content)
-            marks += block.__class__ is dict and "cachePoint" in block
+            marks += type(block) is dict and "cachePoint" in block
         if parts:
             content.prompt.append(Message("system", tuple(parts)))
     messages = request.get("messages")
-    if messages.__class__ is list:
+    if type(messages) is list:
         marks += read_history(messages, read_message, content)
     given = mapping(request.get("toolConfig"))
     tools = given.get("tools")
@@ -71,16 +71,16 @@ _CLIENT_TOOLS: Final = frozenset({"toolSpec", "cachePoint"})
 
 def read_message(message: Any, content: Content, into: list[Message]) -> None:
     """One message of a request or an answer. Results of tools become messages of their own, of the role ``tool``."""
-    if message.__class__ is not dict:
+    if type(message) is not dict:
         return
     role = ROLES.get(text(message.get("role")) or "assistant", "user")
     said = message.get("content")
-    if said.__class__ is str:
+    if type(said) is str:
         into.append(Message(role, (Part("text", said),) if said else ()))
         return
     parts: list[Part] = []
     for block in sequence(said):
-        if block.__class__ is dict and "toolResult" in block:
+        if type(block) is dict and "toolResult" in block:
             results: list[Part] = []
             for each in sequence(mapping(block["toolResult"]).get("content")):
                 _read_result(each, results, content)
@@ -146,12 +146,12 @@ def _read_stream(chunks: list[Any], content: Content) -> None:
     """The answer of a stream: blocks by index, each begun and told in deltas. The payloads of events may stand alone."""
     blocks: dict[Any, tuple[list[str], list[str], list[str], str]] = {}  # text, thoughts, arguments; name of a tool
     for chunk in chunks:
-        if chunk.__class__ is not dict:
+        if type(chunk) is not dict:
             continue
         inner = mapping(chunk.get("contentBlockDelta") or chunk.get("contentBlockStart") or chunk)
         delta = inner.get("delta")
         index = name(inner.get("contentBlockIndex"))
-        if delta.__class__ is not dict:
+        if type(delta) is not dict:
             begun = mapping(inner.get("start")).get("toolUse")
             if begun:
                 blocks[index] = ([], [], [], name(mapping(begun).get("name")))
@@ -213,9 +213,9 @@ def _converse(call: Call, x: Exchange) -> None:
         call.speed = name(speed)
     tier = answer.get("serviceTier")
     if tier:
-        call.service_tier = name(tier.get("type") if tier.__class__ is dict else tier)
+        call.service_tier = name(tier.get("type") if type(tier) is dict else tier)
     usage = answer.get("usage")
-    if usage.__class__ is dict:
+    if type(usage) is dict:
         usages.bedrock(call, usage)
 
 
@@ -258,10 +258,10 @@ def _ask_invoke(call: Call, x: Exchange) -> None:
     content = content_of(call)
     for key in ("inputText", "prompt"):
         given = request.get(key)
-        if given.__class__ is str and given:
+        if type(given) is str and given:
             content.prompt.append(Message("user", (Part("text", given),)))
     image = request.get("inputImage") or request.get("images")
-    for each in image if image.__class__ is list else (image,):
+    for each in image if type(image) is list else (image,):
         if each:
             content.prompt.append(Message("user", (media_part("image", each),)))
     if not content.prompt:
@@ -313,9 +313,9 @@ def _invoke(call: Call, x: Exchange) -> None:
         call.operation = "embedding"
     call.provider_call_id = name(answer.get("id") or answer.get("generation_id"))
     usage = answer.get("usage")
-    if usage.__class__ is dict and ("inputTokens" in usage or "outputTokens" in usage):
+    if type(usage) is dict and ("inputTokens" in usage or "outputTokens" in usage):
         usages.bedrock(call, usage)
-    elif usage.__class__ is dict and "prompt_tokens" in usage:
+    elif type(usage) is dict and "prompt_tokens" in usage:
         usages.openai(call, usage)
     elif metrics:
         usages.bedrock(call, metrics)
@@ -331,7 +331,7 @@ def _invoke(call: Call, x: Exchange) -> None:
             call.stop_reason = call.stop_reason or name(mapping(results[0]).get("completionReason"))
 
 
-BODIES: Final = (
+BODIES: Final[tuple[Body, ...]] = (
     Body("bedrock.converse", "chat", "Bedrock Converse", True, ask, _converse),
     Body("bedrock.invoke", "chat", "Bedrock InvokeModel (Nova, Llama, Titan, Mistral, Cohere)", True, _ask_invoke, _invoke),
 )

@@ -26,10 +26,10 @@ def ask(call: Call, x: Exchange) -> None:
         role = ROLES.get(text(mapping(turn).get("role")).lower().replace("chatbot", "assistant"), "user")
         content.prompt.append(Message(role, (Part("text", text(mapping(turn).get("message"))),)))
     message = request.get("message")
-    if message.__class__ is str and message:
+    if type(message) is str and message:
         content.prompt.append(Message("user", (Part("text", message),)))
     messages = request.get("messages")
-    if messages.__class__ is list:
+    if type(messages) is list:
         read_history(messages, read_message, content)
     for each in sequence(request.get("texts")):
         content.prompt.append(Message("user", (Part("text", text(each)),)))
@@ -58,7 +58,7 @@ def read_message(message: Any, content: Content, into: list[Message]) -> None:
     given = {**mapping(message), "role": text(mapping(message).get("role")).lower()}
     plan = given.get("tool_plan")
     said = given.get("content")
-    if said.__class__ is list and any(mapping(block).get("type") in ("thinking", "document") for block in said):
+    if type(said) is list and any(mapping(block).get("type") in ("thinking", "document") for block in said):
         given = {**given, "content": [_plain_block(block) for block in said]}
     read = openai_chat.read_message(given, content)
     if plan:
@@ -85,7 +85,7 @@ def _reply(call: Call, x: Exchange) -> None:
     else:
         call.provider_call_id = name(answer.get("id") or answer.get("generation_id"))
         message = answer.get("message")
-        if message.__class__ is dict:
+        if type(message) is dict:
             read_message({"role": "assistant", **message}, content, content.output)
         elif call.operation != "embedding":
             _read_first_version(answer, content)
@@ -155,7 +155,7 @@ def _read_stream(call: Call, x: Exchange, chunks: list[Any], content: Content) -
     return ended
 
 
-BODIES: Final = (
+BODIES: Final[tuple[Body, ...]] = (
     Body("cohere.chat", "chat", "Cohere chat", True, ask, _reply),
     Body("cohere.embeddings", "embedding", "Cohere embed", True, ask, _reply),
 )

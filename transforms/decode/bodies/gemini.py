@@ -43,13 +43,13 @@ def _media_kind(mime: object) -> str:
 
 def read_part(given: Any, parts: list[Part], content: Content) -> None:
     """One part of a prompt or an answer: text, thought, file, call of a function and its response; sealed thoughts before it."""
-    if given.__class__ is str:
+    if type(given) is str:
         parts.append(Part("text", given))
         return
-    if given.__class__ is not dict:
+    if type(given) is not dict:
         return
     signature = given.get("thoughtSignature")  # spelled the other way, recorded calls did not count what it seals
-    if signature.__class__ is str:
+    if type(signature) is str:
         parts.append(Part("sealed", signature))
     said = given.get("text")
     if said is not None:
@@ -83,10 +83,10 @@ def read_part(given: Any, parts: list[Part], content: Content) -> None:
 
 def read_content(given: Any, content: Content, into: list[Message]) -> None:
     """One entry of ``contents``. Responses of functions become messages of their own, of the role ``tool``."""
-    if given.__class__ is str:
+    if type(given) is str:
         into.append(Message("user", (Part("text", given),)))
         return
-    if given.__class__ is not dict:
+    if type(given) is not dict:
         return
     if "parts" not in given:  # a part alone, as SDKs take it
         parts: list[Part] = []
@@ -97,7 +97,7 @@ def read_content(given: Any, content: Content, into: list[Message]) -> None:
     role = ROLES.get(text(given.get("role")) or "user", "user")
     entries = given["parts"]
     parts = []
-    for each in entries if entries.__class__ is list else (entries,):
+    for each in entries if type(entries) is list else (entries,):
         read_part(each, parts, content)
     results = tuple(part for part in parts if part.kind == "result" or (part.kind == "media" and part.name))
     if results:
@@ -108,7 +108,7 @@ def read_content(given: Any, content: Content, into: list[Message]) -> None:
 
 
 def _contents(given: Any, content: Content) -> None:
-    if given.__class__ is list:
+    if type(given) is list:
         read_history(given, read_content, content)
     elif given:
         read_content(given, content, content.prompt)
@@ -116,8 +116,8 @@ def _contents(given: Any, content: Content) -> None:
 
 def _system(given: Any, content: Content) -> None:
     parts: list[Part] = []
-    entries = given.get("parts", given) if given.__class__ is dict else given
-    for each in entries if entries.__class__ is list else (entries,):
+    entries = given.get("parts", given) if type(given) is dict else given
+    for each in entries if type(entries) is list else (entries,):
         read_part(each, parts, content)
     if parts:
         content.prompt.append(Message("system", tuple(parts)))
@@ -145,7 +145,7 @@ def ask(call: Call, x: Exchange) -> None:
             content.tool_choice = name(allowed[0]) if len(allowed) == 1 else name(chosen.get("mode")).lower()
         settings = mapping(_either(place, "generationConfig", "generation_config")) or (place if place is not request else {})
         for key in ("responseJsonSchema", "response_json_schema", "responseSchema", "response_schema", "_responseJsonSchema"):
-            if settings.get(key).__class__ is dict:
+            if type(settings.get(key)) is dict:
                 content.schema_json = dumps(settings[key])
                 break
         if _either(place, "cachedContent", "cached_content"):
@@ -159,7 +159,7 @@ def ask(call: Call, x: Exchange) -> None:
 
 
 def _reply(call: Call, x: Exchange) -> None:
-    chunks = [x.answer] if x.chunks is None else [chunk for chunk in x.chunks if chunk.__class__ is dict]
+    chunks = [x.answer] if x.chunks is None else [chunk for chunk in x.chunks if type(chunk) is dict]
     content = content_of(call)
     said: dict[Any, list[Part]] = {}  # by candidate
     searches = 0
@@ -172,7 +172,7 @@ def _reply(call: Call, x: Exchange) -> None:
             call.model = name(_either(chunk, "modelVersion", "model_version"))
         created(call, _either(chunk, "createTime", "create_time"))
         blocked = _either(chunk, "promptFeedback", "prompt_feedback")
-        if blocked.__class__ is dict and (blocked.get("blockReason") or blocked.get("block_reason")):
+        if type(blocked) is dict and (blocked.get("blockReason") or blocked.get("block_reason")):
             call.status = "blocked"
             call.stop_reason = name(_either(blocked, "blockReason", "block_reason"))
         for candidate in sequence(chunk.get("candidates")):
@@ -183,7 +183,7 @@ def _reply(call: Call, x: Exchange) -> None:
                 if call.stop_reason in _BLOCKED:
                     call.status = "blocked"
             grounding = _either(one, "groundingMetadata", "grounding_metadata")
-            if grounding.__class__ is dict:
+            if type(grounding) is dict:
                 searches = max(searches, len(sequence(_either(grounding, "webSearchQueries", "web_search_queries"))))
             _candidate(one, said.setdefault(name(one.get("index")), []), content)
     if searches:
@@ -193,9 +193,9 @@ def _reply(call: Call, x: Exchange) -> None:
             content.output.append(Message("assistant", tuple(parts)))
     if is_redacted(content.output):
         content.complete = False
-    for chunk in reversed(chunks):  # repeated and cumulative: the last one stands
+    for chunk in chunks[::-1]:  # repeated and cumulative: the last one stands
         usage = _either(chunk, "usageMetadata", "usage_metadata")
-        if usage.__class__ is dict:
+        if type(usage) is dict:
             usages.gemini(call, usage)
             _tier(call, usage)
             break
@@ -210,7 +210,7 @@ def _reply(call: Call, x: Exchange) -> None:
 def _candidate(one: dict[str, Any], parts: list[Part], content: Content) -> None:
     """Add what a candidate, or a chunk of it, says; pieces of one text are put together."""
     inner = mapping(one.get("content")).get("parts")
-    for each in inner if inner.__class__ is list else (inner,):
+    for each in inner if type(inner) is list else (inner,):
         before = len(parts)
         read_part(each, parts, content)
         if len(parts) > before and parts[before].kind == "sealed":
@@ -224,11 +224,11 @@ def _tier(call: Call, usage: dict[str, Any]) -> None:
     """The tier that served: Vertex' traffic type, the Developer API's tier."""
     traffic = _either(usage, "trafficType", "traffic_type")
     served = _either(usage, "serviceTier", "service_tier")
-    if traffic.__class__ is str and traffic in _TRAFFIC:
+    if type(traffic) is str and traffic in _TRAFFIC:
         call.service_tier = _TRAFFIC[traffic]
         if traffic == "PROVISIONED_THROUGHPUT":
             call.deployment_type = "ptu"
-    elif served.__class__ is str:
+    elif type(served) is str:
         call.service_tier = name(served).lower()
 
 
@@ -257,7 +257,7 @@ def _ask_embeddings(call: Call, x: Exchange) -> None:
 
 def _embeddings(call: Call, x: Exchange) -> None:
     usage = _either(x.answer, "usageMetadata", "usage_metadata")
-    if usage.__class__ is dict:
+    if type(usage) is dict:
         usages.gemini(call, usage)
 
 
@@ -266,7 +266,7 @@ def _ask_predict(call: Call, x: Exchange) -> None:
     content = content_of(call)
     for instance in sequence(x.request.get("instances")):
         given = mapping(instance).get("content")
-        if given.__class__ is str:
+        if type(given) is str:
             content.prompt.append(Message("user", (Part("text", given),)))
         else:
             content.complete = False
@@ -303,7 +303,7 @@ def _ask_interactions(call: Call, x: Exchange) -> None:
     if tier:
         call.service_tier_requested = name(tier)
     given = request.get("input")
-    if given.__class__ is str:
+    if type(given) is str:
         content.prompt.append(Message("user", (Part("text", given),)))
     for item in sequence(given):
         _read_step(item, content, content.prompt)
@@ -311,7 +311,7 @@ def _ask_interactions(call: Call, x: Exchange) -> None:
 
 def _read_step(item: Any, content: Content, into: list[Message]) -> None:
     """One step of an interaction, or one piece of content that stands for a step."""
-    if item.__class__ is not dict:
+    if type(item) is not dict:
         return
     what = text(item.get("type"))
     role = ROLES.get(text(item.get("role")), "assistant" if what == "model_output" else "user")
@@ -326,7 +326,7 @@ def _read_step(item: Any, content: Content, into: list[Message]) -> None:
             into.append(Message("assistant", tuple(parts)))
     else:
         inner = item.get("content", item)
-        for each in inner if inner.__class__ is list else (inner,):
+        for each in inner if type(inner) is list else (inner,):
             _read_piece(each, parts, content)
         if parts:
             into.append(Message(role, tuple(parts)))
@@ -335,7 +335,7 @@ def _read_step(item: Any, content: Content, into: list[Message]) -> None:
 def _read_piece(piece: Any, parts: list[Part], content: Content) -> None:
     given = mapping(piece)
     what = given.get("type")
-    if piece.__class__ is str:
+    if type(piece) is str:
         parts.append(Part("text", piece))
     elif what == "text":
         parts.append(Part("text", text(given.get("text"))))
@@ -398,7 +398,7 @@ def _streamed_steps(chunks: list[Any]) -> list[dict[str, Any]]:
         elif chunk.get("event_type") == "step.delta" and index in steps:
             delta = mapping(chunk.get("delta"))
             piece = delta.get("text") or delta.get("arguments") or mapping(delta.get("content")).get("text")
-            if piece.__class__ is str:
+            if type(piece) is str:
                 said.setdefault(index, []).append(piece)
     for index, pieces in said.items():
         whole = "".join(pieces)
@@ -411,7 +411,7 @@ def _streamed_steps(chunks: list[Any]) -> list[dict[str, Any]]:
     return list(steps.values())
 
 
-BODIES: Final = (
+BODIES: Final[tuple[Body, ...]] = (
     Body("gemini.generate", "chat", "Gemini and Vertex generateContent", True, ask, _reply),
     body("gemini.live", "chat", "Gemini Live: messages that report a turn's usage", _live),
     Body("gemini.embeddings", "embedding", "Gemini and Vertex embedContent", True, _ask_embeddings, _embeddings),

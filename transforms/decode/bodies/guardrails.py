@@ -42,13 +42,13 @@ def _add(value: Any, units: dict[str, int], depth: int) -> None:
     """Add up what is called usage in the metrics of every assessment."""
     if depth > _DEEPEST:
         return
-    if value.__class__ is list:
+    if type(value) is list:
         for each in value:
             _add(each, units, depth + 1)
-    elif value.__class__ is dict:
+    elif type(value) is dict:
         usage = mapping(mapping(value.get("invocationMetrics")).get("usage"))
         for name, number in usage.items():
-            if name.endswith("Units") and number.__class__ is int and 0 <= number <= MAX_COUNT:
+            if name.endswith("Units") and type(number) is int and 0 <= number <= MAX_COUNT:
                 units[name] = units.get(name, 0) + number
         if not usage:
             for each in value.values():

@@ -11,7 +11,7 @@ from typing import Any, Final
 from schemas.call import Call
 from transforms.decode import usage as usages
 from transforms.decode.bodies.reported import body, identity, last_with
-from transforms.decode.exchange import Exchange
+from transforms.decode.exchange import Body, Exchange
 from transforms.decode.values import count, mapping, name
 
 _UNITS: Final = ("search_units", "images", "seconds", "duration")
@@ -34,15 +34,15 @@ def _usage(call: Call, x: Exchange) -> None:
 
 def count_of(value: Any) -> bool:
     """Whether something was counted; a fraction of a second is something."""
-    return value.__class__ in (int, float) and value > 0
+    return type(value) in (int, float) and value > 0
 
 
 def _report(call: Call, usage: dict[str, Any]) -> None:
     given = dict(usage)
     taken, made = given.pop("input_token_details", None), given.pop("output_token_details", None)
-    if taken.__class__ is dict:
+    if type(taken) is dict:
         given["input_tokens_details"] = _fresh_media(taken)
-    if made.__class__ is dict:
+    if type(made) is dict:
         given["output_tokens_details"] = made
     if given:
         usages.openai(call, given)
@@ -83,7 +83,7 @@ def _realtime(call: Call, x: Exchange) -> None:
     _report(call, mapping(answer.get("usage")))
 
 
-BODIES: Final = (
+BODIES: Final[tuple[Body, ...]] = (
     body("openai.images", "image", "OpenAI images", _usage),
     body("openai.audio", "audio", "OpenAI speech and transcription", _usage),
     body("openai.realtime", "audio", "OpenAI realtime: the event `response.done` of a session", _realtime),

@@ -25,21 +25,21 @@ def ask(call: Call, x: Exchange) -> None:
     if system:
         content.prompt.append(Message("system", (Part("text", text(system)),)))
     prompt = request.get("prompt")
-    if prompt.__class__ is str and prompt:
+    if type(prompt) is str and prompt:
         images = [media_part("image", each) for each in sequence(request.get("images"))]
         content.prompt.append(Message("user", (Part("text", prompt), *images)))
     messages = request.get("messages")
-    if messages.__class__ is list:
+    if type(messages) is list:
         read_history(messages, read_message, content)
     given = request.get("input")
-    for each in given if given.__class__ is list else (given,):
-        if each.__class__ is str:
+    for each in given if type(given) is list else (given,):
+        if type(each) is str:
             content.prompt.append(Message("user", (Part("text", each),)))
     tools = request.get("tools")
     if tools:
         content.tools_json = dumps(tools)
     shape = request.get("format")
-    if shape.__class__ is dict and shape:
+    if type(shape) is dict and shape:
         content.schema_json = dumps(shape)
     if request.get("context") or request.get("template"):  # earlier turns as token ids; a prompt put together elsewhere
         content.complete = False
@@ -49,7 +49,7 @@ def ask(call: Call, x: Exchange) -> None:
 
 def read_message(message: Any, content: Content, into: list[Message]) -> None:
     """One message of a request or an answer."""
-    if message.__class__ is not dict:
+    if type(message) is not dict:
         return
     role = ROLES.get(text(message.get("role")) or "assistant", "user")
     parts: list[Part] = []
@@ -102,7 +102,7 @@ def _read_answer(x: Exchange, content: Content) -> None:
         content.complete = False
 
 
-BODIES: Final = (
+BODIES: Final[tuple[Body, ...]] = (
     Body("ollama.chat", "chat", "Ollama chat", True, ask, _reply),
     Body("ollama.generate", "completion", "Ollama generate", True, ask, _reply),
     Body("ollama.embeddings", "embedding", "Ollama embeddings", True, ask, _reply),

@@ -34,42 +34,41 @@ _HOSTED: Final = ("web_search_options", "search_parameters", "plugins")
 
 def ask(call: Call, x: Exchange) -> None:
     request = x.request
-    get = request.get
-    call.model_requested = name(get("model"))
-    if get("stream"):
+    call.model_requested = name(request.get("model"))
+    if request.get("stream"):
         call.stream = True
-    limit = get("max_completion_tokens") or get("max_tokens")
+    limit = request.get("max_completion_tokens") or request.get("max_tokens")
     if limit:
         call.max_tokens = count(limit, "max_tokens")
-    tier = get("service_tier")
+    tier = request.get("service_tier")
     if tier:
         call.service_tier_requested = name(tier)
-    key = get("prompt_cache_key")
+    key = request.get("prompt_cache_key")
     if key:
         call.cache_key = name(key)
-    user = get("safety_identifier") or get("user")
+    user = request.get("safety_identifier") or request.get("user")
     if user and not call.end_user:
         call.end_user = name(user)
     call.params = params(request)
 
     content = content_of(call)
-    messages = get("messages")
-    if messages.__class__ is list:
+    messages = request.get("messages")
+    if type(messages) is list:
         call.cache_breakpoints = min(read_history(messages, _into, content), MAX_MARKS)
-    tools = get("tools")
+    tools = request.get("tools")
     if tools:
         content.tools_json = dumps(tools)
         if b'"cache_control"' in content.tools_json:
             call.cache_breakpoints = min(call.cache_breakpoints + count_breakpoints(tools), MAX_MARKS)
-    functions = get("functions")
-    if functions and functions.__class__ is list:
+    functions = request.get("functions")
+    if functions and type(functions) is list:
         listed = [{"type": "function", "function": function} for function in functions]
         content.tools_json = dumps([*sequence(tools), *listed])
-    choice = get("tool_choice") or get("function_call")
+    choice = request.get("tool_choice") or request.get("function_call")
     if choice:
         content.tool_choice = chosen_tool(choice)
-    shape = get("response_format")
-    if shape.__class__ is dict and "json_schema" in shape:
+    shape = request.get("response_format")
+    if type(shape) is dict and "json_schema" in shape:
         content.schema_json = dumps(shape["json_schema"])
     for each in _HOSTED:
         if request.get(each):
@@ -82,42 +81,42 @@ def _into(message: Any, content: Content, into: list[Message]) -> None:
 
 def read_message(message: Any, content: Content) -> Message:
     """One message of a request or an answer."""
-    if message.__class__ is not dict:
+    if type(message) is not dict:
         raise Undecodable("bad_value", f"messages: {str(message)[:60]!r} is not a message", API)
     role = role_of(message.get("role"), "assistant")
     said = message.get("content")
     kind = "result" if role == "tool" else "text"
-    if len(message) == 2 and said.__class__ is str:  # most messages
+    if len(message) == 2 and type(said) is str:  # most messages
         return Message(role, (Part(kind, said),) if said else ())
     if len(message) == 3:  # nearly all the rest of an agent's history
-        if said.__class__ is str and said and "tool_call_id" in message:
+        if type(said) is str and said and "tool_call_id" in message:
             return Message(role, (Part(kind, said),))
         if not said and "tool_calls" in message:
             return Message(role, _tool_calls(message["tool_calls"]))
     label = message.get("name")
     parts: list[Part] = []
     thought = message.get("reasoning_content") or message.get("reasoning")
-    if thought and thought.__class__ is str:
+    if thought and type(thought) is str:
         parts.append(Part("reasoning", thought))
     if said:
-        if said.__class__ is str:
+        if type(said) is str:
             parts.append(Part(kind, said, name(label) if kind == "result" else ""))
-        elif said.__class__ is list:
+        elif type(said) is list:
             for block in said:
                 read_part(block, kind, parts, content)
         else:
             parts.append(Part(kind, dumps(said).decode()))
     refusal = message.get("refusal")
-    if refusal and refusal.__class__ is str:
+    if refusal and type(refusal) is str:
         parts.append(Part("text", refusal))
     calls = message.get("tool_calls")
     if calls:
         parts += _tool_calls(calls)
     legacy = message.get("function_call")
-    if legacy.__class__ is dict:
+    if type(legacy) is dict:
         parts.append(Part("call", arguments_text(legacy.get("arguments")), name(legacy.get("name"))))
     audio = message.get("audio")
-    if audio.__class__ is dict:
+    if type(audio) is dict:
         if audio.get("transcript"):
             parts.append(Part("text", text(audio["transcript"])))
         else:  # an earlier answer referred to by its id: the vendor holds it
@@ -132,7 +131,7 @@ def _tool_calls(calls: Any) -> tuple[Part, ...]:
         given = mapping(each)
         function = mapping(given.get("function") or given.get("custom"))
         arguments = function.get("arguments", function.get("input"))
-        if arguments.__class__ is not str:
+        if type(arguments) is not str:
             arguments = arguments_text(arguments)
         parts.append(Part("call", arguments, name(function.get("name"))))
     return tuple(parts)
@@ -140,10 +139,10 @@ def _tool_calls(calls: Any) -> tuple[Part, ...]:
 
 def read_part(block: Any, kind: str, parts: list[Part], content: Content) -> None:
     """One content block: text, image, audio, file, thinking."""
-    if block.__class__ is str:
+    if type(block) is str:
         parts.append(Part(kind, block))
         return
-    if block.__class__ is not dict:
+    if type(block) is not dict:
         return
     what = block.get("type")
     if what == "text" or (what is None and "text" in block):
@@ -152,17 +151,17 @@ def read_part(block: Any, kind: str, parts: list[Part], content: Content) -> Non
         parts.append(Part(kind, text(block.get("refusal"))))
     elif what == "image_url":
         image = block.get("image_url")
-        if image.__class__ is dict:
+        if type(image) is dict:
             parts.append(media_part("image", image.get("url"), image.get("detail")))
         else:
             parts.append(media_part("image", image, block.get("detail")))
     elif what == "input_audio":
         audio = block.get("input_audio")
-        parts.append(media_part("audio", audio.get("data") if audio.__class__ is dict else audio))
+        parts.append(media_part("audio", audio.get("data") if type(audio) is dict else audio))
     elif what in ("video_url", "file_url", "audio_url", "document_url"):
         link = block.get(what)
         sort = {"video_url": "video", "audio_url": "audio"}.get(what, "file")
-        parts.append(media_part(sort, link.get("url") if link.__class__ is dict else link))
+        parts.append(media_part(sort, link.get("url") if type(link) is dict else link))
     elif what == "file":
         file = mapping(block.get("file"))
         if not file.get("file_data"):
@@ -180,21 +179,21 @@ def reply(call: Call, x: Exchange) -> None:
     if x.chunks is not None:
         _stream(call, x, x.chunks)
         return
-    get = x.answer.get
-    call.provider_call_id = name(get("id"))
-    model = get("model")
+    answer = x.answer
+    call.provider_call_id = name(answer.get("id"))
+    model = answer.get("model")
     if model:
         call.model = name(model)
-    tier = get("service_tier")
+    tier = answer.get("service_tier")
     if tier:
         call.service_tier = name(tier)
-    created(call, get("created"))
+    created(call, answer.get("created"))
     content = content_of(call)
-    for choice in sequence(get("choices")):
-        if choice.__class__ is not dict:
+    for choice in sequence(answer.get("choices")):
+        if type(choice) is not dict:
             continue
         message = choice.get("message")
-        if message.__class__ is dict:
+        if type(message) is dict:
             content.output.append(read_message(message, content))
             content.refused |= bool(message.get("refusal"))
         elif choice.get("text"):
@@ -202,11 +201,11 @@ def reply(call: Call, x: Exchange) -> None:
         _finish(call, choice.get("finish_reason"))
     if content.output and is_redacted(content.output):
         content.complete = False
-    _usage(call, get("usage") or mapping(get("x_groq")).get("usage"))
+    _usage(call, answer.get("usage") or mapping(answer.get("x_groq")).get("usage"))
 
 
 def _finish(call: Call, reason: Any) -> None:
-    if reason and reason.__class__ is str:
+    if reason and type(reason) is str:
         if not call.stop_reason:
             call.stop_reason = name(reason)
         if reason in ("content_filter", "guardrail_intervened"):
@@ -214,7 +213,7 @@ def _finish(call: Call, reason: Any) -> None:
 
 
 def _usage(call: Call, given: Any) -> None:
-    if given.__class__ is not dict or not given:
+    if type(given) is not dict or not given:
         return
     usages.openai(call, given)
     first = given.get("time_to_first_token_ms")
@@ -239,7 +238,7 @@ class _Choice:
         self.refusal: list[str] = []
         self.blocks: list[Part] = []
         self.calls: dict[Any, list[str]] = {}  # by index: name, then pieces of arguments
-        self.reason = ""
+        self.reason: Any = ""
 
     def message(self) -> Message:
         parts: list[Part] = []
@@ -259,27 +258,23 @@ def _stream(call: Call, x: Exchange, chunks: list[Any]) -> None:
     content = content_of(call)
     choices: dict[Any, _Choice] = {}
     first = choices[0] = _Choice()
-    say = first.said.append
     for chunk in chunks:
-        if chunk.__class__ is not dict or "choices" not in chunk:
+        if type(chunk) is not dict or "choices" not in chunk:
             continue
         listed = chunk["choices"]
-        if listed.__class__ is not list:
+        if type(listed) is not list:
             continue
         for each in listed:
-            if each.__class__ is not dict:
+            if type(each) is not dict:
                 continue
-            get = each.get
-            choice = _choice(choices, each) if get("finish_reason") or get("index") else first
-            delta = get("delta")
-            if delta.__class__ is dict:
+            choice = _choice(choices, each) if each.get("finish_reason") or each.get("index") else first
+            delta: Any = each.get("delta")
+            if type(delta) is dict:
+                key: str
                 for key, value in delta.items():
                     if value and key != "role":
-                        if key == "content" and value.__class__ is str:
-                            if choice is first:
-                                say(value)
-                            else:
-                                choice.said.append(value)
+                        if key == "content" and type(value) is str:
+                            choice.said.append(value)
                         elif key == "tool_calls":
                             _call_deltas(choice.calls, value)
                         else:
@@ -318,15 +313,15 @@ def _ends_of(call: Call, chunks: list[Any]) -> Any:
     The first chunk of Azure has no id, no model and no time. Usage and tier are those of the last chunk that has any.
     """
     for chunk in chunks:
-        if chunk.__class__ is dict and chunk.get("model"):
+        if type(chunk) is dict and chunk.get("model"):
             call.provider_call_id = name(chunk.get("id"))
             call.model = name(chunk["model"])
             created(call, chunk.get("created"))
             break
     usage: Any = None
     tier: Any = None
-    for steps, chunk in enumerate(reversed(chunks)):
-        if chunk.__class__ is not dict:
+    for steps, chunk in enumerate(chunks[::-1]):
+        if type(chunk) is not dict:
             continue
         if usage is None:
             usage = chunk.get("usage") or mapping(chunk.get("x_groq")).get("usage") or None
@@ -341,14 +336,14 @@ def _ends_of(call: Call, chunks: list[Any]) -> Any:
 def _call_deltas(calls: dict[Any, list[str]], value: Any) -> None:
     """Pieces of tool calls. One without an index goes on with the last call, unless it names another tool."""
     for each in sequence(value):
-        if each.__class__ is not dict:
+        if type(each) is not dict:
             continue
         function = each.get("function")
-        if function.__class__ is not dict:
+        if type(function) is not dict:
             function = _NOTHING
         label = function.get("name")
         index = each.get("index")
-        if index.__class__ is not int:
+        if type(index) is not int:
             index = index_of(index) if index is not None else len(calls) if label or not calls else len(calls) - 1
         pieces = calls.get(index)
         if pieces is None:
@@ -357,13 +352,13 @@ def _call_deltas(calls: dict[Any, list[str]], value: Any) -> None:
             pieces[0] = name(label)
         arguments = function.get("arguments")
         if arguments:
-            pieces.append(arguments if arguments.__class__ is str else arguments_text(arguments))
+            pieces.append(arguments if type(arguments) is str else arguments_text(arguments))
 
 
 def _delta(choice: _Choice, key: str, value: Any, delta: dict[str, Any], content: Content) -> None:
     """A delta that is not plain text."""
     if key == "reasoning_content" or (key == "reasoning" and not delta.get("reasoning_content")):
-        if value.__class__ is str:
+        if type(value) is str:
             choice.thought.append(value)
     elif key == "refusal":
         choice.refusal.append(text(value))
@@ -372,7 +367,7 @@ def _delta(choice: _Choice, key: str, value: Any, delta: dict[str, Any], content
         function = mapping(value)
         pieces[0] = pieces[0] or name(function.get("name"))
         pieces.append(text(function.get("arguments")))
-    elif key == "content" and value.__class__ is list:
+    elif key == "content" and type(value) is list:
         blocks: list[Part] = []
         for block in value:
             read_part(block, "text", blocks, content)
@@ -383,8 +378,8 @@ def _delta(choice: _Choice, key: str, value: Any, delta: dict[str, Any], content
                 choice.thought.append(part.text)
             else:
                 choice.blocks.append(part)
-    elif key == "audio" and value.__class__ is dict and value.get("transcript"):
+    elif key == "audio" and type(value) is dict and value.get("transcript"):
         choice.said.append(text(value["transcript"]))
 
 
-BODY: Final = Body(API, "chat", "OpenAI chat completions, and the vendors that speak it", True, ask, reply)
+BODY: Final[Body] = Body(API, "chat", "OpenAI chat completions, and the vendors that speak it", True, ask, reply)

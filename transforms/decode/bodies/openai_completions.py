@@ -16,15 +16,15 @@ def ask(call: Call, x: Exchange) -> None:
     content = content_of(call)
     given: Any = x.request.get("prompt")
     listed = sequence(given)
-    if given.__class__ is str:
+    if type(given) is str:
         content.prompt.append(Message("user", (Part("text", given),)))
-    elif listed and listed[0].__class__ is int:
+    elif listed and type(listed[0]) is int:
         content.token_inputs = len(listed)
     for item in listed:
-        if item.__class__ is str:
+        if type(item) is str:
             content.prompt.append(Message("user", (Part("text", item),)))
-        elif item.__class__ is list:
+        elif type(item) is list:
             content.token_inputs += len(item)
 
 
-BODY: Final = Body("openai.completions", "completion", "OpenAI completions", True, ask, openai_chat.reply)
+BODY: Final[Body] = Body("openai.completions", "completion", "OpenAI completions", True, ask, openai_chat.reply)

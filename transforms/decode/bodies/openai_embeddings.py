@@ -20,19 +20,19 @@ def ask(call: Call, x: Exchange) -> None:
     call.params = params(request)
     content = content_of(call)
     given = request.get("input")
-    if given.__class__ is str:
+    if type(given) is str:
         content.prompt.append(Message("user", (Part("text", given),)))
         return
     listed = sequence(given)
-    if listed and listed[0].__class__ is int:  # one text as token ids
+    if listed and type(listed[0]) is int:  # one text as token ids
         content.token_inputs = len(listed)
         return
     for item in listed:
-        if item.__class__ is str:
+        if type(item) is str:
             content.prompt.append(Message("user", (Part("text", item),)))
-        elif item.__class__ is list:
+        elif type(item) is list:
             content.token_inputs += len(item)
-        elif item.__class__ is dict:  # texts and images together
+        elif type(item) is dict:  # texts and images together
             parts: list[Part] = []
             for block in sequence(item.get("content")):
                 entry = mapping(block)
@@ -40,7 +40,7 @@ def ask(call: Call, x: Exchange) -> None:
                     parts.append(Part("text", text(entry["text"])))
                 else:
                     image = entry.get("image_url")
-                    parts.append(media_part("image", image.get("url") if image.__class__ is dict else image))
+                    parts.append(media_part("image", image.get("url") if type(image) is dict else image))
             content.prompt.append(Message("user", tuple(parts)))
     if is_redacted(content.prompt):
         content.complete = False
@@ -51,8 +51,8 @@ def reply(call: Call, x: Exchange) -> None:
     call.provider_call_id = name(answer.get("id"))
     call.model = name(answer.get("model"))
     usage = answer.get("usage")
-    if usage.__class__ is dict:
+    if type(usage) is dict:
         usages.openai(call, usage)
 
 
-BODY: Final = Body("openai.embeddings", "embedding", "OpenAI embeddings", True, ask, reply)
+BODY: Final[Body] = Body("openai.embeddings", "embedding", "OpenAI embeddings", True, ask, reply)

@@ -40,71 +40,70 @@ _WAITING: Final = ("queued", "in_progress")
 
 def ask(call: Call, x: Exchange) -> None:
     request = x.request
-    get = request.get
-    call.model_requested = name(get("model"))
-    if get("stream"):
+    call.model_requested = name(request.get("model"))
+    if request.get("stream"):
         call.stream = True
-    limit = get("max_output_tokens")
+    limit = request.get("max_output_tokens")
     if limit:
         call.max_tokens = count(limit, "max_output_tokens")
-    tier = get("service_tier")
+    tier = request.get("service_tier")
     if tier:
         call.service_tier_requested = name(tier)
-    key = get("prompt_cache_key")
+    key = request.get("prompt_cache_key")
     if key:
         call.cache_key = name(key)
-    user = get("safety_identifier") or get("user")
+    user = request.get("safety_identifier") or request.get("user")
     if user and not call.end_user:
         call.end_user = name(user)
     call.params = params(request)
 
     content = content_of(call)
-    instructions = get("instructions")
+    instructions = request.get("instructions")
     if instructions:
-        if instructions.__class__ is str:
+        if type(instructions) is str:
             content.prompt.append(Message("system", (Part("text", instructions),)))
         else:
             for item in sequence(instructions):
                 read_item(item, content, content.prompt)
-    given = get("input")
-    if given.__class__ is str:
+    given = request.get("input")
+    if type(given) is str:
         content.prompt.append(Message("user", (Part("text", given),)))
     if is_redacted(content.prompt):
         content.complete = False
-    if given.__class__ is list:
+    if type(given) is list:
         read_history(given, read_item, content)
-    tools = get("tools")
+    tools = request.get("tools")
     if tools:
         content.tools_json = dumps(tools)
         for tool in sequence(tools):
             if mapping(tool).get("type", "function") not in _CLIENT_TOOLS:
                 content.complete = False  # a hosted tool: what it returns is put into the prompt unseen
-    choice = get("tool_choice")
+    choice = request.get("tool_choice")
     if choice:
         content.tool_choice = chosen_tool(choice)
-    shape = mapping(get("text")).get("format")
-    if shape.__class__ is dict and "schema" in shape:
+    shape = mapping(request.get("text")).get("format")
+    if type(shape) is dict and "schema" in shape:
         content.schema_json = dumps(shape)
     for each in _SERVER_STATE:
-        if get(each):
+        if request.get(each):
             content.complete = False
-    reasoning = get("reasoning")
+    reasoning = request.get("reasoning")
     if reasoning and mapping(reasoning).get("mode") == "pro":  # several passes, each over more than was asked
         content.complete = False
 
 
 def read_item(item: Any, content: Content, into: list[Message]) -> None:
     """One item of ``input`` or ``output``."""
-    if item.__class__ is str:
+    if type(item) is str:
         into.append(Message("user", (Part("text", item),)))
         return
-    if item.__class__ is not dict:
+    if type(item) is not dict:
         return
     what = item.get("type")
     if what is None or what == "message":
         role = role_of(item.get("role"), "assistant")
         said = item.get("content")
-        if said.__class__ is str:
+        if type(said) is str:
             into.append(Message(role, (Part("text", said),) if said else ()))
             return
         parts: list[Part] = []
@@ -117,7 +116,7 @@ def read_item(item: Any, content: Content, into: list[Message]) -> None:
         into.append(Message("assistant", (call,)))
     elif what in ("function_call_output", "custom_tool_call_output"):
         output = item.get("output")
-        if output.__class__ is list:
+        if type(output) is list:
             results: list[Part] = []
             for block in output:
                 _read_part(block, results, content, "result")
@@ -139,7 +138,7 @@ def read_item(item: Any, content: Content, into: list[Message]) -> None:
 
 
 def _read_part(block: Any, parts: list[Part], content: Content, kind: str) -> None:
-    if block.__class__ is not dict:
+    if type(block) is not dict:
         return
     what = block.get("type")
     if what in ("input_text", "output_text", "text"):
@@ -168,37 +167,36 @@ def reply(call: Call, x: Exchange) -> None:
     if x.chunks is not None:
         call.stream = True
         answer = _last_response(x.chunks)
-    get = answer.get
-    call.provider_call_id = name(get("id"))
-    model = get("model")
+    call.provider_call_id = name(answer.get("id"))
+    model = answer.get("model")
     if model:
         call.model = name(model)
-    tier = get("service_tier")
+    tier = answer.get("service_tier")
     if tier:
         call.service_tier = name(tier)
-    created(call, get("created_at"))
-    completed = get("completed_at")
+    created(call, answer.get("created_at"))
+    completed = answer.get("completed_at")
     if completed and call.end_time is None:
         end(call, completed)
-    status = get("status")
+    status = answer.get("status")
     if status:
-        call.status = _STATUSES.get(status, "ok") if status.__class__ is str else "ok"
-        call.stop_reason = name(mapping(get("incomplete_details")).get("reason") or status)
+        call.status = _STATUSES.get(status, "ok") if type(status) is str else "ok"
+        call.stop_reason = name(mapping(answer.get("incomplete_details")).get("reason") or status)
         if call.stop_reason == "content_filter":
             call.status = "blocked"
-    error = get("error")
-    if error.__class__ is dict and call.status == "error":
+    error = answer.get("error")
+    if type(error) is dict and call.status == "error":
         call.error_type = name(error.get("code") or error.get("type"))
-    background = get("background")
+    background = answer.get("background")
     if background or (status in _WAITING and background is None and x.chunks is None):
         x.polled = name(status) if status in _WAITING else "final"
     content = content_of(call)
-    output = get("output")
+    output = answer.get("output")
     if output:
         searches = files = 0
         for item in sequence(output):
             read_item(item, content, content.output)
-            kind = item.get("type") if item.__class__ is dict else ""
+            kind = item.get("type") if type(item) is dict else ""
             searches += kind == "web_search_call"
             files += kind == "file_search_call"
             _mark(item, content)
@@ -211,27 +209,27 @@ def reply(call: Call, x: Exchange) -> None:
             _from_deltas(content, x.chunks)
         if not status or status in _WAITING:
             call.status = "incomplete"
-    usage = get("usage")
-    if usage.__class__ is dict:
+    usage = answer.get("usage")
+    if type(usage) is dict:
         usages.openai(call, usage)
 
 
 def _mark(item: Any, content: Content) -> None:
     """Note what an item of an answer says beside its texts."""
-    if item.__class__ is not dict:
+    if type(item) is not dict:
         return
     content.reasoned |= item.get("type") == "reasoning"
     if item.get("type") == "message":
         blocks = sequence(item.get("content"))
-        content.refused |= any(block.__class__ is dict and block.get("type") == "refusal" for block in blocks)
+        content.refused |= any(type(block) is dict and block.get("type") == "refusal" for block in blocks)
 
 
 def _last_response(chunks: list[Any]) -> dict[str, Any]:
     """The last full response object of a stream: only that one has the usage and the tier that served."""
-    for chunk in reversed(chunks):
-        if chunk.__class__ is dict:
+    for chunk in chunks[::-1]:
+        if type(chunk) is dict:
             response = chunk.get("response")
-            if response.__class__ is dict:
+            if type(response) is dict:
                 return response
     return {}
 
@@ -243,7 +241,7 @@ def _from_deltas(content: Content, chunks: list[Any]) -> None:
     calls: dict[Any, list[str]] = {}
     names: dict[Any, str] = {}
     for chunk in chunks:
-        if chunk.__class__ is not dict:
+        if type(chunk) is not dict:
             continue
         what = chunk.get("type")
         if what == "response.output_text.delta" or what == "response.refusal.delta":
@@ -264,4 +262,4 @@ def _from_deltas(content: Content, chunks: list[Any]) -> None:
             content.output.append(Message("assistant", (Part("call", "".join(pieces), names.get(index, "")),)))
 
 
-BODY: Final = Body(API, "chat", "OpenAI Responses", True, ask, reply)
+BODY: Final[Body] = Body(API, "chat", "OpenAI Responses", True, ask, reply)

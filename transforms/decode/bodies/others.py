@@ -19,8 +19,8 @@ def _ask(call: Call, x: Exchange) -> None:
     content = content_of(call)
     prompt: Any = x.request.get("prompt")
     parts: list[Part] = []
-    for each in prompt if prompt.__class__ is list else (prompt,):
-        if each.__class__ is str:
+    for each in prompt if type(prompt) is list else (prompt,):
+        if type(each) is str:
             parts.append(Part("text", each))
         elif mapping(each).get("type") == "text":
             parts.append(Part("text", text(each["data"] if "data" in each else each.get("text"))))
@@ -62,7 +62,7 @@ def _anthropic(call: Call, x: Exchange) -> None:
         call.status = "incomplete"
 
 
-BODIES: Final = (
+BODIES: Final[tuple[Body, ...]] = (
     Body("anthropic.complete", "completion", "Anthropic text completions", True, _ask, _anthropic),
     Body("alephalpha.complete", "completion", "Aleph Alpha complete", True, _ask, _aleph_alpha),
 )

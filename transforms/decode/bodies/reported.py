@@ -29,15 +29,15 @@ def ask(call: Call, x: Exchange) -> None:
     if request.get("stream") is True:
         call.stream = True
     _limit(call, request)
-    for key in sorted(_SETTINGS & request.keys()):
+    for key in sorted(_SETTINGS.intersection(request)):
         _limit(call, mapping(request[key]))
     call.params = params(request)
 
 
 def _limit(call: Call, place: dict[str, Any]) -> None:
-    for key in sorted(_LIMITS & place.keys()):
+    for key in sorted(_LIMITS.intersection(place)):
         limit = place[key]
-        if limit.__class__ is int and limit > 0:
+        if type(limit) is int and limit > 0:
             call.max_tokens = count(limit, key)
 
 
@@ -55,8 +55,8 @@ def last_with(x: Exchange, *keys: str) -> dict[str, Any]:
     """The answer, or the last chunk of it that has one of the keys."""
     if x.chunks is None:
         return x.answer
-    for chunk in reversed(x.chunks):
-        if chunk.__class__ is dict and any(chunk.get(key) for key in keys):
+    for chunk in x.chunks[::-1]:
+        if type(chunk) is dict and any(chunk.get(key) for key in keys):
             return chunk
     return {}
 

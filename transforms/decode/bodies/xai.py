@@ -19,7 +19,7 @@ def ask(call: Call, x: Exchange) -> None:
     request = x.request
     content = content_of(call)
     messages = request.get("messages")
-    if messages.__class__ is list:
+    if type(messages) is list:
         read_history(messages, read_message, content)
     tools = request.get("tools")
     if tools:
@@ -48,7 +48,7 @@ def _reply(call: Call, x: Exchange) -> None:
     content = content_of(call)
     if x.chunks is not None:
         call.stream = True
-        for chunk in reversed(x.chunks):  # each wraps the answer so far
+        for chunk in x.chunks[::-1]:  # each wraps the answer so far
             inner = mapping(mapping(chunk).get("chunk"))
             if inner.get("usage"):
                 answer = inner
@@ -58,12 +58,12 @@ def _reply(call: Call, x: Exchange) -> None:
     for output in sequence(answer.get("outputs")):
         call.stop_reason = name(mapping(output).get("finish_reason")) or call.stop_reason
         message = mapping(output).get("message")
-        if message.__class__ is dict and message:
+        if type(message) is dict and message:
             read_message(message, content, content.output)
     if is_redacted(content.output):
         content.complete = False
     usage = answer.get("usage")
-    if usage.__class__ is dict:
+    if type(usage) is dict:
         usages.openai(
             call,
             {
@@ -95,4 +95,4 @@ def _read_stream(chunks: list[Any], content: Content) -> None:
         content.output.append(Message("assistant", (*parts, *calls)))
 
 
-BODY: Final = Body("xai.grpc_chat", "chat", "xAI's gRPC chat as JSON", True, ask, _reply)
+BODY: Final[Body] = Body("xai.grpc_chat", "chat", "xAI's gRPC chat as JSON", True, ask, _reply)

@@ -73,7 +73,7 @@ def open_envelopes(record: dict[str, Any]) -> list[Held]:
     """
     for key, envelope in ENVELOPES.items():
         if key in record and (held := envelope(record)) is not None:
-            if held.__class__ is not list:
+            if type(held) is not list:
                 return [held]  # type: ignore[list-item]
             if not held:
                 raise Skipped("blank")

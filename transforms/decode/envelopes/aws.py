@@ -17,7 +17,7 @@ from transforms.decode.values import mapping
 def subscription(record: dict[str, Any]) -> list[Held] | None:
     """Events of a log group: ``{"messageType": "DATA_MESSAGE", "owner", "logGroup", "logStream", "logEvents": []}``."""
     events = record.get("logEvents")
-    if events.__class__ is not list:
+    if type(events) is not list:
         return None
     if record["messageType"] == "CONTROL_MESSAGE":
         raise Skipped("transport_notice")
@@ -27,19 +27,19 @@ def subscription(record: dict[str, Any]) -> list[Held] | None:
 
 def _event(event: Any, stream: str) -> Held:
     message = mapping(event).get("message")
-    if message.__class__ is not str:
+    if type(message) is not str:
         return Undecodable("not_an_object", "a log event has no message", "cloudwatch")
     if message.lstrip()[:1] not in ("{", "["):
         return Skipped("plain_log")
     number = event.get("id")
-    name = f"cloudwatch:{stream}:{number}" if number.__class__ is str and number else ""
+    name = f"cloudwatch:{stream}:{number}" if type(number) is str and number else ""
     return Opened(message.encode(), {}, moment(event.get("timestamp")), name)
 
 
 def lambda_logs(record: dict[str, Any]) -> Opened | None:
     """What CloudWatch Logs hands to a Lambda: ``{"awslogs": {"data": base64 of gzip}}``."""
     data = mapping(record["awslogs"]).get("data")
-    return None if data.__class__ is not str else Opened(decoded(data, "awslogs.data", "cloudwatch"), {}, 0, "")
+    return None if type(data) is not str else Opened(decoded(data, "awslogs.data", "cloudwatch"), {}, 0, "")
 
 
 def notification(record: dict[str, Any]) -> Opened | None:
@@ -56,7 +56,7 @@ def _published(message: dict[str, Any]) -> Opened:
         _bytes(message.get("Message")),
         attributes(message.get("MessageAttributes"), "Value"),
         moment(message.get("Timestamp")),
-        f"sns:{number}" if number.__class__ is str and number else "",
+        f"sns:{number}" if type(number) is str and number else "",
     )
 
 
@@ -69,7 +69,7 @@ def _queued(message: dict[str, Any]) -> Opened:
         _bytes(message.get("body", message.get("Body"))),
         attributes(said, "stringValue", "StringValue"),
         moment(sent),
-        f"sqs:{number}" if number.__class__ is str and number else "",
+        f"sqs:{number}" if type(number) is str and number else "",
     )
 
 
@@ -77,13 +77,13 @@ def _streamed(record: dict[str, Any]) -> Opened:
     """A record of Kinesis; Lambda's ``eventID`` (shard and sequence number) and the stream's ARN name it for ever."""
     inner = mapping(record.get("kinesis")) or record
     number, stream = record.get("eventID"), record.get("eventSourceARN")
-    name = f"kinesis:{stream}:{number}" if number.__class__ is str and stream.__class__ is str else ""
+    name = f"kinesis:{stream}:{number}" if type(number) is str and type(stream) is str else ""
     data = decoded(inner.get("data", inner.get("Data")), f"record {number or ''}: its data", "kinesis")
     return Opened(data, {}, moment(inner.get("approximateArrivalTimestamp", inner.get("ApproximateArrivalTimestamp"))), name)
 
 
 def _bytes(text: Any) -> bytes:
-    return text.encode() if text.__class__ is str else b""
+    return text.encode() if type(text) is str else b""
 
 
 def _notified(message: dict[str, Any]) -> Opened:
@@ -99,7 +99,7 @@ def triggered(record: dict[str, Any]) -> list[Held] | None:
     What S3 says of an object that was written tells nothing of a call.
     """
     records = record["Records"]
-    return None if records.__class__ is not list else [_record(each) for each in records]
+    return None if type(records) is not list else [_record(each) for each in records]
 
 
 def _record(record: Any) -> Held:
@@ -107,8 +107,8 @@ def _record(record: Any) -> Held:
     source = record.get("eventSource") or record.get("EventSource")
     if source == "aws:s3":
         return Skipped("transport_notice")
-    way = _WAYS.get(source) if source.__class__ is str else None
-    if way is None and record.get("Data").__class__ is str:
+    way = _WAYS.get(source) if type(source) is str else None
+    if way is None and type(record.get("Data")) is str:
         way = _streamed
     if way is None:
         return Undecodable("unknown_format", f"a record of {str(source)[:100]} is not opened", "aws")
@@ -121,6 +121,6 @@ def _record(record: Any) -> Held:
 def received(record: dict[str, Any]) -> list[Held] | None:
     """What SQS' API answers: ``{"Messages": [{"MessageId": "", "Body": "", …}]}``."""
     messages = record["Messages"]
-    if messages.__class__ is not list or not all(each.__class__ is dict and "Body" in each for each in messages):
+    if type(messages) is not list or not all(type(each) is dict and "Body" in each for each in messages):
         return None
     return [_queued(each) for each in messages]

@@ -22,7 +22,7 @@ def cloud_event(record: dict[str, Any]) -> Opened | None:
 
     Its attributes stand beside the record as ``ce_*``, as the headers of binary mode do, so both modes read alike.
     """
-    if record["specversion"].__class__ is not str or record.get("type").__class__ is not str:
+    if type(record["specversion"]) is not str or type(record.get("type")) is not str:
         return None
     headers = labels({f"ce_{name}": value for name, value in record.items() if name not in _NOT_ATTRIBUTES})
     inside = record.get("data")
@@ -36,14 +36,14 @@ def cloud_event(record: dict[str, Any]) -> Opened | None:
 def bridge_event(record: dict[str, Any]) -> Opened | None:
     """An event of EventBridge: ``{"detail-type": "", "source": "", "id": "", "time": "", "detail": {}}``."""
     number = record.get("id")
-    if "detail" not in record or number.__class__ is not str:
+    if "detail" not in record or type(number) is not str:
         return None
     return Opened(record["detail"], {}, moment(record.get("time")), f"eventbridge:{number}")
 
 
 def connect_record(record: dict[str, Any]) -> Opened | None:
     """A value that Kafka Connect wrote with its schema: ``{"schema": …, "payload": …}`` and nothing else."""
-    if len(record) != 2 or "schema" not in record or record["schema"].__class__ is str:
+    if len(record) != 2 or "schema" not in record or type(record["schema"]) is str:
         return None
     if record["payload"] is None:
         raise Skipped("blank")
@@ -58,15 +58,15 @@ def many_records(record: dict[str, Any]) -> list[Held] | None:
     records = record["records"]
     if record.get("eventSource") in ("aws:kafka", "SelfManagedKafka"):
         return _topic_records(record)
-    if records.__class__ is not list:
+    if type(records) is not list:
         return None
     return [_one(each) for each in records]
 
 
 def _one(record: Any) -> Held:
-    if record.__class__ is not dict:
+    if type(record) is not dict:
         return Undecodable("not_an_object", "one of its records is no object", "records")
-    if record.get("data").__class__ is not str or not record.keys() <= _FIREHOSE:
+    if type(record.get("data")) is not str or not record.keys() <= _FIREHOSE:
         return Opened(record, {}, 0, "")
     try:
         data = decoded(record["data"], f"record {record.get('recordId', '')}: its data", "firehose")
@@ -79,8 +79,8 @@ def _topic_records(event: dict[str, Any]) -> list[Held]:
     held: list[Held] = []
     cluster = event.get("eventSourceArn") or event.get("bootstrapServers") or ""
     records = event["records"]
-    for each in (one for some in records.values() if some.__class__ is list for one in some) if records.__class__ is dict else ():
-        if each.__class__ is not dict:
+    for each in (one for some in records.values() if type(some) is list for one in some) if type(records) is dict else ():
+        if type(each) is not dict:
             held.append(Undecodable("not_an_object", "one of its records is no object", "kafka"))
             continue
         where = f"{each.get('topic')}:{each.get('partition')}:{each.get('offset')}"
@@ -98,9 +98,9 @@ def _topic_records(event: dict[str, Any]) -> list[Held]:
 def _header_bytes(given: Any) -> dict[str, str]:
     """Headers as Lambda writes them: ``[{"name": [bytes]}]``; what is no text is left out."""
     said = {}
-    for some in given if given.__class__ is list else ():
-        for name, value in some.items() if some.__class__ is dict else ():
-            if value.__class__ is not list:
+    for some in given if type(given) is list else ():
+        for name, value in some.items() if type(some) is dict else ():
+            if type(value) is not list:
                 continue
             try:
                 said[str(name).lower()] = bytes(value).decode()

@@ -27,10 +27,10 @@ MAX_SPLITS: Final = 256
 def pubsub_message(record: dict[str, Any]) -> Opened | None:
     """A message of Pub/Sub: ``{"message": {"data": base64, "attributes": {}, "messageId": "", "publishTime": ""}}``."""
     message = record["message"]
-    if message.__class__ is not dict:
+    if type(message) is not dict:
         return None
     number = message.get("messageId") or message.get("message_id")
-    if number.__class__ is not str or not ("data" in message or "attributes" in message):
+    if type(number) is not str or not ("data" in message or "attributes" in message):
         return None
     headers = labels(message.get("attributes"))
     time = moment(message.get("publishTime") or message.get("publish_time"))
@@ -41,12 +41,12 @@ def pubsub_message(record: dict[str, Any]) -> Opened | None:
 def pubsub_pull(record: dict[str, Any]) -> list[Held] | None:
     """The answer to a pull: ``{"receivedMessages": [{"ackId": "", "message": {}}]}``."""
     received = record["receivedMessages"]
-    if received.__class__ is not list:
+    if type(received) is not list:
         return None
     held: list[Held] = []
     for each in received:
         try:
-            one = pubsub_message(each) if each.__class__ is dict and "message" in each else None
+            one = pubsub_message(each) if type(each) is dict and "message" in each else None
             held.append(one or Undecodable("corrupt_record", "a received message has no id or no data", "pubsub"))
         except Undecodable as problem:
             held.append(problem)
@@ -60,21 +60,21 @@ def log_entry(record: dict[str, Any]) -> Held | None:
     the same logs as calls; they are none, but for audits that hold an answer with its usage.
     """
     log, number = record["logName"], record.get("insertId")
-    if log.__class__ is not str or not (number.__class__ is str or "receiveTimestamp" in record):
+    if type(log) is not str or not (type(number) is str or "receiveTimestamp" in record):
         return None
     time = moment(record.get("timestamp") or record.get("receiveTimestamp"))
     headers = labels(record.get("labels"))
     inside = record.get("jsonPayload")
     split = record.get("split")
-    if split.__class__ is dict and split and split.get("totalSplits") != 1:
+    if type(split) is dict and split and split.get("totalSplits") != 1:
         return _split_entry(record, split)
     if inside is None:
         text = record.get("textPayload")
-        if text.__class__ is not str or text.lstrip()[:1] not in ("{", "["):
+        if type(text) is not str or text.lstrip()[:1] not in ("{", "["):
             inside = _audited(mapping(record.get("protoPayload")))
         else:
             inside = text.encode()
-    return Opened(inside, headers, time, f"logging:{log}:{time}:{number}" if number.__class__ is str and number else "")
+    return Opened(inside, headers, time, f"logging:{log}:{time}:{number}" if type(number) is str and number else "")
 
 
 def _audited(audit: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _audited(audit: dict[str, Any]) -> dict[str, Any]:
     return {
         "request": mapping(audit.get("request")),
         "response": response,
-        "tags": {"principal": who} if who.__class__ is str else {},
+        "tags": {"principal": who} if type(who) is str else {},
     }
 
 
@@ -100,12 +100,12 @@ def _split_entry(record: dict[str, Any], split: dict[str, Any]) -> Part:
     log, uid = record["logName"], split.get("uid")
     number, of = count(split.get("index", 0), "split.index") or 0, count(split.get("totalSplits"), "split.totalSplits") or 0
     named = f"part {number} of {of} of entry {str(uid)[:200]}"
-    if uid.__class__ is not str or not uid or not 1 < of <= MAX_SPLITS or number >= of:
+    if type(uid) is not str or not uid or not 1 < of <= MAX_SPLITS or number >= of:
         raise Undecodable("split_record", f"{named}: no such part can be", "cloud_logging")
     text = record.get("textPayload")
     if text is None:
         text = mapping(record.get("jsonPayload")).get("message")
-    if text.__class__ is not str:
+    if type(text) is not str:
         if "protoPayload" in record:
             raise Skipped("plain_log")
         raise Undecodable("split_record", f"{named}: its payload is split by fields, which cannot be joined", "cloud_logging")

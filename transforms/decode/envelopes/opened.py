@@ -93,7 +93,7 @@ class Opened(NamedTuple):
             Undecodable: what it holds is not JSON.
             Skipped: it is empty.
         """
-        if self.inside.__class__ is bytes:
+        if type(self.inside) is bytes:
             return parsed(self.inside, budget), self.around(outer, self.inside)
         data = dumps_sorted(self.inside)
         # a payload's keys have no order: each delivery is to be read alike
@@ -187,9 +187,9 @@ def moment(value: object) -> int:
 
 def labels(given: Any) -> dict[str, str]:
     """What stands beside a record, by lower-case name: plain values only."""
-    if given.__class__ is not dict:
+    if type(given) is not dict:
         return {}
-    return {str(name).lower(): str(value) for name, value in given.items() if value.__class__ in (str, int, float, bool)}
+    return {str(name).lower(): str(value) for name, value in given.items() if type(value) in (str, int, float, bool)}
 
 
 def attributes(given: Any, *keys: str) -> dict[str, str]:

@@ -24,7 +24,7 @@ from transforms.decode.values import count, dumps, mapping, name, sequence, text
 from transforms.decode.web import address
 
 DESCRIBES: Final = "Azure API Management: gateway logs, LLM logs, log-to-eventhub; diagnostics of Azure OpenAI are ignored"
-SIGNS: Final = ("category", "Category", "responseBody", "backendResponseBody", PIECES)
+SIGNS: Final[tuple[str, ...]] = ("category", "Category", "responseBody", "backendResponseBody", PIECES)
 
 _LLM: Final = frozenset({"GatewayLlmLogs", "ApiManagementGatewayLlmLog"})
 _GATEWAY: Final = frozenset({"GatewayLogs", "ApiManagementGatewayLogs"})
@@ -48,9 +48,9 @@ def detect(record: dict[str, Any]) -> bool:
     if PIECES in record:
         return _CUT in mapping((sequence(record[PIECES]) or [None])[0])
     kind = record.get("category", record.get("Category"))
-    if kind.__class__ is str and (kind in _LLM or kind in _GATEWAY):
+    if type(kind) is str and (kind in _LLM or kind in _GATEWAY):
         return True
-    if kind.__class__ is str and kind in _WITHOUT_TOKENS:
+    if type(kind) is str and kind in _WITHOUT_TOKENS:
         return "resourceId" in record or "operationName" in record
     return "responseBody" in record or "backendResponseBody" in record
 
@@ -67,7 +67,7 @@ def decode(record: dict[str, Any]) -> Iterable[Call | Part]:
     if kind in _WITHOUT_TOKENS:
         raise Skipped("no_tokens")
     said = parse_json(record.get("properties"))
-    if said.__class__ is not dict:
+    if type(said) is not dict:
         if "properties" in record:
             raise Undecodable("bad_value", f"properties: {str(said)[:60]!r} is no object", "azure_gateway")
         said = {}
@@ -89,7 +89,7 @@ def _llm_part(said: dict[str, Any]) -> Part:
     number = said.get("sequenceNumber", 0)
     if not any(said.get(field) is not None for field in ("promptTokens", "completionTokens", "totalTokens")):
         given = [said.get(side) for side in _SIDES]
-        if any(each.__class__ is str and each and parse_json(each).__class__ is not list for each in given):
+        if any(type(each) is str and each and type(parse_json(each)) is not list for each in given):
             return _piece(key, number, given)
         return Part(f"apim:{key}", f"messages-{name(number)}", _messages(*map(parse_json, given)), needs=("usage",))
     model, deployment = name(said.get("modelName")), name(said.get("deploymentName"))
@@ -99,12 +99,12 @@ def _llm_part(said: dict[str, Any]) -> Part:
         "provider": "azure" if deployment else None,
         "deployment": deployment,
         "stream": said.get("isStreamCompletion") is True,
-        "request": {"model": deployment or model, "messages": asked if asked.__class__ is list else []},
+        "request": {"model": deployment or model, "messages": asked if type(asked) is list else []},
         "response": {
             "id": said.get("requestId"),
             "object": "chat.completion",
             "model": model,
-            "choices": [{"index": n, "message": each} for n, each in enumerate(answered)] if answered.__class__ is list else [],
+            "choices": [{"index": n, "message": each} for n, each in enumerate(answered)] if type(answered) is list else [],
             "usage": {
                 "prompt_tokens": said.get("promptTokens"),
                 "completion_tokens": said.get("completionTokens"),
@@ -115,9 +115,9 @@ def _llm_part(said: dict[str, Any]) -> Part:
     (call,) = (outcome for outcome in http_pair.decode(pair) if isinstance(outcome, Call))
     call.usage_source = "gateway"
     if call.content is not None:
-        if asked.__class__ is not list:
+        if type(asked) is not list:
             call.content = None
-        elif answered.__class__ is not list:
+        elif type(answered) is not list:
             call.content.complete = False
     return Part(f"apim:{key}", "usage", call, needs=("usage",), rank=1)
 
@@ -125,7 +125,7 @@ def _llm_part(said: dict[str, Any]) -> Part:
 def _piece(key: str, number: Any, given: list[Any]) -> Part:
     """A piece of messages that were cut. How many there are nobody tells; but the text of a whole list has one end."""
     place = count(number, "sequenceNumber") or 0
-    data = dumps({_CUT: key, **{side: each for side, each in zip(_SIDES, given, strict=True) if each.__class__ is str}})
+    data = dumps({_CUT: key, **{side: each for side, each in zip(_SIDES, given, strict=True) if type(each) is str}})
     return Part(f"apim:{key}:messages", str(place), data=data, number=place, of=OPEN_ENDED)
 
 
@@ -133,13 +133,13 @@ def _put_together(pieces: list[dict[str, Any]]) -> Part:
     """The messages of a call, from all pieces of them that are there: the prompt, the answer, as far as either is whole."""
     asked, answered = (parse_json("".join(text(piece.get(side)) for piece in pieces), 1) for side in _SIDES)
     call = _messages(asked, answered)
-    cut = any(side.__class__ is str and side for side in (asked, answered))
+    cut = any(type(side) is str and side for side in (asked, answered))
     return Part(f"apim:{name(pieces[0].get(_CUT))}", "messages", call, needs=("usage",), rank=-1 if cut else 0)
 
 
 def _messages(asked: Any, answered: Any) -> Call | None:
     """What a list of messages tells of its call: nothing but texts. None where neither is a list."""
-    if asked.__class__ is not list and answered.__class__ is not list:
+    if type(asked) is not list and type(answered) is not list:
         return None
     call = Call()
     call.api, call.operation = openai_chat.API, "chat"
@@ -197,7 +197,7 @@ def _around(said: dict[str, Any]) -> dict[str, Any]:
     """What both kinds of records tell of a request beside its bodies."""
     tags = {tag: said.get(field) for tag, field in _TAGS.items()}
     given = said.get("tags")
-    tags |= given if given.__class__ is dict else {}
+    tags |= given if type(given) is dict else {}
     return {
         "time": said.get("time") or said.get("timeGenerated") or said.get("timestamp"),
         "duration_ms": said.get("durationMs") if said.get("durationMs") is not None else said.get("totalTime"),

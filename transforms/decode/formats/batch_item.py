@@ -17,22 +17,22 @@ from transforms.decode.scrub import set_tags
 from transforms.decode.values import mapping, name
 
 DESCRIBES: Final = "One line of a batch's results: OpenAI, Azure, Groq, Mistral, Anthropic, Gemini, Vertex, Bedrock"
-SIGNS: Final = ("custom_id", "key", "processed_time", "recordId")
+SIGNS: Final[tuple[str, ...]] = ("custom_id", "key", "processed_time", "recordId")
 
 
 def detect(record: dict[str, Any]) -> bool:
     answer = record.get("response")
     if "custom_id" in record:
-        if answer.__class__ is dict:
+        if type(answer) is dict:
             return "body" in answer or "status_code" in answer
         if "result" in record:
             return "type" in mapping(record["result"])
-        return record.get("error").__class__ is dict if "response" in record else "body" in record and "url" in record
+        return type(record.get("error")) is dict if "response" in record else "body" in record and "url" in record
     if "recordId" in record:
         return "modelInput" in record or "modelOutput" in record
     if "processed_time" in record:
         return "request" in record and "response" in record
-    return record.get("key").__class__ is str and answer.__class__ is dict and not _GEMINI.isdisjoint(answer)
+    return type(record.get("key")) is str and type(answer) is dict and not _GEMINI.isdisjoint(answer)
 
 
 _GEMINI: Final = frozenset({"candidates", "usageMetadata", "usage_metadata", "promptFeedback"})
@@ -94,7 +94,7 @@ def _pair(record: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
 def _error(error: Any) -> dict[str, Any]:
     """What went wrong, as vendors say it in a body."""
-    if error.__class__ is dict and error:
+    if type(error) is dict and error:
         given = mapping(error)
         return {"type": given.get("type") or name(given.get("code") or given.get("errorCode") or given.get("status"))}
     return {"type": "batch_error"}

@@ -18,7 +18,7 @@ from transforms.decode.usage import inconsistent
 from transforms.decode.values import count, mapping, name, string_tags, text
 
 DESCRIBES: Final = "Bedrock model invocation log, from S3 or CloudWatch Logs"
-SIGNS: Final = ("schemaType", "modelId")
+SIGNS: Final[tuple[str, ...]] = ("schemaType", "modelId")
 
 _OPERATIONS: Final = {
     "Converse": "converse",
@@ -51,8 +51,8 @@ def decode(record: dict[str, Any]) -> list[Call]:
     said = {field: count(mapping(record.get(side)).get(field), f"{side}.{field}") for side, field, _ in _COUNTS}
     asked: Any = parse_json(sent.get("inputBodyJson"))
     answer: Any = parse_json(got.get("outputBodyJson"))
-    if answer.__class__ is list:  # a stopped stream may end with "[DONE]"
-        answer = [chunk for chunk in answer if chunk.__class__ is dict]
+    if type(answer) is list:  # a stopped stream may end with "[DONE]"
+        answer = [chunk for chunk in answer if type(chunk) is dict]
     outcomes = http_pair.decode(_pair(record, model, asked, answer, said))
     calls = [outcome for outcome in outcomes if isinstance(outcome, Call)]
     call = calls[0]
@@ -82,7 +82,7 @@ def _pair(record: dict[str, Any], model: str, asked: Any, answer: Any, said: dic
         "tags": _tags(record),
         "response_headers": {header: said[field] for _, field, header in _COUNTS if said[field] is not None},
     }
-    if status.__class__ is int or (status.__class__ is str and status.isdigit()):
+    if type(status) is int or (type(status) is str and status.isdigit()):
         pair["status"] = int(status)
     elif not error:
         pair["status"] = 200
@@ -96,7 +96,7 @@ def _operation(record: dict[str, Any], asked: Any, answer: Any) -> str:
         return known
     if "stopReason" in mapping(answer) or "inferenceConfig" in mapping(asked):
         return "converse"
-    return "invoke-with-response-stream" if answer.__class__ is list else "invoke"
+    return "invoke-with-response-stream" if type(answer) is list else "invoke"
 
 
 def _host_region(record: dict[str, Any]) -> str:

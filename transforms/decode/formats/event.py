@@ -20,7 +20,7 @@ from transforms.decode.web import address, provider_of_body
 
 SCHEMA: Final = "llm-finops/call/v1"
 DESCRIBES: Final = f"Our own event, `{SCHEMA}`: see [event.md](event.md)"
-SIGNS: Final = ("schema",)
+SIGNS: Final[tuple[str, ...]] = ("schema",)
 MAX_TEXT: Final = 512
 
 _TEXTS: Final = {
@@ -97,7 +97,7 @@ USAGE: Final = (*LEAVES, *_TOTALS, *_PARTS, *TOOL_USES)
 
 def detect(record: dict[str, Any]) -> bool:
     schema = record.get("schema")
-    return schema.__class__ is str and schema.startswith("llm-finops/call/")
+    return type(schema) is str and schema.startswith("llm-finops/call/")
 
 
 def decode(record: dict[str, Any]) -> list[Call]:
@@ -241,35 +241,35 @@ def _refuse(field: str, value: object, why: str) -> NoReturn:
 
 
 def _text(field: str, value: Any) -> None:
-    if value.__class__ is not str:
+    if type(value) is not str:
         _refuse(field, value, "is not a text")
     if len(value) > MAX_TEXT:
         _refuse(field, value, f"is longer than {MAX_TEXT} characters")
 
 
 def _long_text(field: str, value: Any) -> None:
-    if value.__class__ is not str:
+    if type(value) is not str:
         _refuse(field, value, "is not a text")
 
 
 def _boolean(field: str, value: Any) -> None:
-    if value.__class__ is not bool:
+    if type(value) is not bool:
         _refuse(field, value, "is not true or false")
 
 
 def _number(field: str, value: Any) -> None:
-    if value.__class__ not in (int, float) or value < 0:
+    if type(value) not in (int, float) or value < 0:
         _refuse(field, value, "is not a number of 0 or more")
 
 
 def _rate(field: str, value: Any) -> None:
-    if value.__class__ not in (int, float) or not 0 < value <= 1:
+    if type(value) not in (int, float) or not 0 < value <= 1:
         _refuse(field, value, "is not a number above 0 and up to 1")
 
 
 def _integer(limit: int) -> Callable[[str, Any], None]:
     def check_integer(field: str, value: Any) -> None:
-        whole = value.__class__ is int or (value.__class__ is float and value.is_integer())
+        whole = type(value) is int or (type(value) is float and value.is_integer())
         if not whole or not 0 <= value <= limit:
             _refuse(field, value, f"is not a whole number of 0 to {limit}")
 
@@ -278,24 +278,24 @@ def _integer(limit: int) -> Callable[[str, Any], None]:
 
 def _one_of(options: tuple[str, ...]) -> Callable[[str, Any], None]:
     def check_option(field: str, value: Any) -> None:
-        if value.__class__ is not str or value not in options:
+        if type(value) is not str or value not in options:
             _refuse(field, value, f"is not one of {', '.join(options)}")
 
     return check_option
 
 
 def _object(field: str, value: Any) -> None:
-    if value.__class__ is not dict:
+    if type(value) is not dict:
         _refuse(field, value, "is not an object")
 
 
 def _list_of_objects(field: str, value: Any) -> None:
-    if value.__class__ is not list or any(each.__class__ is not dict for each in value):
+    if type(value) is not list or any(type(each) is not dict for each in value):
         _refuse(field, value, "is not a list of objects")
 
 
 def _time(field: str, value: Any) -> None:
-    if value.__class__ is str:
+    if type(value) is str:
         if not 8 <= len(value) <= 40:
             _refuse(field, value, "is not a time")
     else:
@@ -333,7 +333,7 @@ _DECIMAL: Final = re.compile(r"^[0-9]{1,6}(\.[0-9]{1,30})?$")
 
 
 def _usd(field: str, value: Any) -> None:
-    if value.__class__ is str:
+    if type(value) is str:
         if not _DECIMAL.search(value):
             _refuse(field, value, "is not a decimal number")
         return
@@ -343,7 +343,7 @@ def _usd(field: str, value: Any) -> None:
 
 
 def _messages(field: str, value: Any) -> None:
-    if value.__class__ is not list:
+    if type(value) is not list:
         _refuse(field, value, "is not a list")
     for message in value:
         _fields(field, message, _MESSAGE, ("role",))
@@ -352,7 +352,7 @@ def _messages(field: str, value: Any) -> None:
 
 
 def _parts(field: str, value: Any) -> None:
-    if value.__class__ is not list:
+    if type(value) is not list:
         _refuse(field, value, "is not a list")
     for part in value:
         _fields(field, part, _PART, ("kind",))
@@ -396,7 +396,7 @@ _EVENT: Final[Checks] = {
 
 
 def _fields(field: str, value: Any, checks: Checks, required: tuple[str, ...]) -> None:
-    if value.__class__ is not dict:
+    if type(value) is not dict:
         _refuse(field, value, "is not an object")
     inside = f"{field}." if field else ""
     for key, each in value.items():

@@ -31,7 +31,7 @@ from transforms.decode.web import (
 )
 
 DESCRIBES: Final = "A recorded HTTP request with its response, whole or streamed; the logger's labels beside them"
-SIGNS: Final = ("request", "response", "url")
+SIGNS: Final[tuple[str, ...]] = ("request", "response", "url")
 
 _WRAPPER_KEYS: Final = frozenset({"method", "uri", "url", "headers"})
 """What only a request with its transport around it has; no vendor's body does."""
@@ -39,33 +39,32 @@ _WRAPPER_KEYS: Final = frozenset({"method", "uri", "url", "headers"})
 
 def detect(record: dict[str, Any]) -> bool:
     return ("request" in record or "response" in record or ("url" in record and "status" in record)) and (
-        (record.get("schema").__class__ is not str or not record["schema"].startswith("llm-finops/"))
+        (type(record.get("schema")) is not str or not record["schema"].startswith("llm-finops/"))
         and not ("done" in record and "created_at" in record and "request" not in record)  # Ollama's: its text is its response
     )
 
 
 def decode(record: dict[str, Any]) -> list[Call | Part]:
     """One call, and one more for each other model the vendor asked on the way; a part of one that is made in the background."""
-    get = record.get
-    asked: Any = get("request")
-    response: Any = get("response")
+    asked: Any = record.get("request")
+    response: Any = record.get("response")
     wrapped = wrapper = _NOTHING
-    if asked.__class__ is dict and not _WRAPPER_KEYS.isdisjoint(asked):
+    if type(asked) is dict and not _WRAPPER_KEYS.isdisjoint(asked):
         asked, wrapped = asked.get("body"), asked  # logged with its method and headers around it
-    if response.__class__ is dict and ("headers" in response or ("body" in response and "status" in response)):
+    if type(response) is dict and ("headers" in response or ("body" in response and "status" in response)):
         response, wrapper = response.get("body"), response
-    if asked.__class__ is not dict:
+    if type(asked) is not dict:
         asked = parse_json(asked)
     if asked is None and response is None:
         raise Undecodable("not_a_call", "neither a request nor a response is there")
     answer, chunks, cut = read_answer(response)
 
-    url = get("url") or get("uri") or wrapped.get("uri") or wrapped.get("url")
-    where = address(url) if url.__class__ is str else _NOWHERE
+    url = record.get("url") or record.get("uri") or wrapped.get("uri") or wrapped.get("url")
+    where = address(url) if type(url) is str else _NOWHERE
     if where.api in (COUNT_TOKENS, CONTROL):
         raise Skipped(where.api)
-    status = get("status")
-    if status.__class__ is not int or not 0 <= status <= 599:
+    status = record.get("status")
+    if type(status) is not int or not 0 <= status <= 599:
         for place, field in ((record, "status_code"), (wrapper, "status"), (wrapper, "status_code")):
             status = place.get(field) if status is None else status
         status = min(count(status, "status") or 0, 599)
@@ -76,15 +75,15 @@ def decode(record: dict[str, Any]) -> list[Call | Part]:
     headers_found = _NO_HEADERS
     if with_headers or wrapped or wrapper:
         headers_found = headers(
-            get("headers"),
-            get("request_headers"),
+            record.get("headers"),
+            record.get("request_headers"),
             wrapped.get("headers"),
-            get("response_headers"),
+            record.get("response_headers"),
             wrapper.get("headers"),
         )
-    asked_whole = asked.__class__ is dict
+    asked_whole = type(asked) is dict
     x = Exchange(asked if asked_whole else _NOTHING, answer, chunks, where, headers_found, status)
-    if not asked_whole and asked.__class__ is str:
+    if not asked_whole and type(asked) is str:
         x.request_cut = True
         x.request = _of_cut(asked)
     x.answer_cut = cut
@@ -107,7 +106,7 @@ _OF_CUT: Final = frozenset(
 
 def _of_cut(text: str) -> dict[str, Any]:
     found = salvage(text.lstrip("\ufeff \r\n\t"))
-    return {key: found[key] for key in _OF_CUT & found.keys()} if isinstance(found, dict) else {}
+    return {key: found[key] for key in _OF_CUT.intersection(found)} if isinstance(found, dict) else {}
 
 
 def _read(call: Call, x: Exchange) -> list[Call | Part]:

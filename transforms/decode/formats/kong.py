@@ -20,7 +20,7 @@ from transforms.decode.values import count, mapping, milliseconds, name, pico_do
 from transforms.decode.web import address, provider_of_body
 
 DESCRIBES: Final = "Kong AI Gateway, of its http, file and Kafka logs; a call for each time a model was asked, texts are not read"
-SIGNS: Final = ("latencies",)
+SIGNS: Final[tuple[str, ...]] = ("latencies",)
 
 _MOST_TARGETS: Final = 64
 _OPERATIONS: Final = {
@@ -162,7 +162,7 @@ def _embedded(record: _Json, cache: _Json, number: int) -> Call:
 
 def _status(value: Any) -> int:
     """An HTTP status, also as text; of several (Nginx lists those of all tries) the last. 0 for none."""
-    last = text(value).replace(":", ",").split(",")[-1].strip() if value.__class__ is str else value
+    last = text(value).replace(":", ",").split(",")[-1].strip() if type(value) is str else value
     try:
         return min(count(last or None, "status") or 0, 599)
     except Undecodable:

@@ -26,9 +26,9 @@ from transforms.decode.values import count, mapping, milliseconds, name, pico_do
 from transforms.decode.web import Address, provider_of_body
 
 EVENTS_DESCRIBE: Final = "Langfuse ingestion events, alone or in a batch; creation and updates of a generation are parts of one"
-EVENTS_SIGNS: Final = ("batch", "body")
+EVENTS_SIGNS: Final[tuple[str, ...]] = ("batch", "body")
 ROWS_DESCRIBE: Final = "Langfuse observations as exported or asked for; generations and embeddings are calls, spans are ignored"
-ROWS_SIGNS: Final = ("usage_details", "usageDetails")
+ROWS_SIGNS: Final[tuple[str, ...]] = ("usage_details", "usageDetails")
 
 _KINDS: Final = frozenset(
     f"{entity}-{verb}"
@@ -41,9 +41,9 @@ _BILLED: Final = frozenset({"GENERATION", "EMBEDDING"})
 def is_event(record: dict[str, Any]) -> bool:
     """Whether a record is a batch of events, or one."""
     batch = record.get("batch")
-    if batch.__class__ is list:
+    if type(batch) is list:
         return bool(batch) and name(mapping(batch[0]).get("type")) in _KINDS
-    return name(record.get("type")) in _KINDS and record.get("body").__class__ is dict
+    return name(record.get("type")) in _KINDS and type(record.get("body")) is dict
 
 
 def is_row(record: dict[str, Any]) -> bool:
@@ -54,7 +54,7 @@ def is_row(record: dict[str, Any]) -> bool:
 def decode_events(record: dict[str, Any]) -> Iterable[Part | Skipped | Undecodable]:
     """The outcome of every event."""
     batch = record.get("batch")
-    events = batch if batch.__class__ is list else [record]
+    events = batch if type(batch) is list else [record]
     traces = {body["id"]: body for body in _traces(events)}
     for event in events:
         try:
@@ -66,7 +66,7 @@ def decode_events(record: dict[str, Any]) -> Iterable[Part | Skipped | Undecodab
 def _traces(events: list[Any]) -> Iterable[dict[str, Any]]:
     for event in events:
         body = mapping(mapping(event).get("body"))
-        if mapping(event).get("type") == "trace-create" and body.get("id").__class__ is str:
+        if mapping(event).get("type") == "trace-create" and type(body.get("id")) is str:
             yield body
 
 
@@ -180,7 +180,7 @@ def _texts(call: Call, record: dict[str, Any], part: bool) -> None:
 
 
 def _are_messages(given: Any) -> bool:
-    return given is None or (given.__class__ is list and all(mapping(each).get("role").__class__ is str for each in given))
+    return given is None or (type(given) is list and all(type(mapping(each).get("role")) is str for each in given))
 
 
 def _who(call: Call, record: dict[str, Any], agent: Any) -> None:

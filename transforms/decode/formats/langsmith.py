@@ -24,7 +24,7 @@ from transforms.decode.values import count, dumps, mapping, name, pico_dollars, 
 from transforms.decode.web import Address, provider_of_body
 
 DESCRIBES: Final = "LangSmith runs as exported or asked for; runs of models and embeddings are calls, chains are ignored"
-SIGNS: Final = ("run_type",)
+SIGNS: Final[tuple[str, ...]] = ("run_type",)
 
 _CALLS: Final = {"llm": "chat", "embedding": "embedding"}
 _PROVIDERS: Final = {
@@ -38,7 +38,7 @@ _ROLES: Final = {"human": "user", "humanmessagechunk": "user", "ai": "assistant"
 
 
 def detect(record: dict[str, Any]) -> bool:
-    return record.get("run_type").__class__ is str and not {"trace_id", "dotted_order", "session_id"}.isdisjoint(record)
+    return type(record.get("run_type")) is str and not {"trace_id", "dotted_order", "session_id"}.isdisjoint(record)
 
 
 def decode(record: dict[str, Any]) -> list[Call]:
@@ -129,7 +129,7 @@ def _texts(call: Call, asked: dict[str, Any], answer: dict[str, Any], messages: 
         body.reply(call, x)
         return
     prompt = [_message(each) for each in _flat(asked.get("messages"))]
-    prompt += [{"role": "user", "content": each} for each in _flat(asked.get("prompts")) if each.__class__ is str]
+    prompt += [{"role": "user", "content": each} for each in _flat(asked.get("prompts")) if type(each) is str]
     if not prompt and not messages:
         call.params = params(settings)
         return
@@ -146,7 +146,7 @@ def _texts(call: Call, asked: dict[str, Any], answer: dict[str, Any], messages: 
 def _flat(given: Any) -> list[Any]:
     """A list, or the one list within it: LangChain asks for batches of one."""
     some = sequence(given)
-    return [each for inner in some for each in inner] if some and all(each.__class__ is list for each in some) else some
+    return [each for inner in some for each in inner] if some and all(type(each) is list for each in some) else some
 
 
 def _messages_of(answer: dict[str, Any]) -> list[Any]:
@@ -162,7 +162,7 @@ def _fields(message: Any) -> dict[str, Any]:
     """The fields of a message, also of one that LangChain has written as an object of its own."""
     given = mapping(message)
     inner = given.get("kwargs")
-    if inner.__class__ is not dict:
+    if type(inner) is not dict:
         return given
     path = sequence(given.get("id"))  # ["langchain", "schema", "messages", "HumanMessage"]
     kind = text(path[-1]).removesuffix("Chunk").removesuffix("Message").lower() if path else ""
@@ -179,7 +179,7 @@ def _message(message: Any) -> dict[str, Any]:
         for each in map(mapping, sequence(given.get("tool_calls")))
         if "args" in each
     ] or given.get("tool_calls") or mapping(given.get("additional_kwargs")).get("tool_calls")  # fmt: skip
-    if blocks.__class__ is list and calls:  # Anthropic's blocks name them a second time
+    if type(blocks) is list and calls:  # Anthropic's blocks name them a second time
         blocks = [each for each in blocks if mapping(each).get("type") != "tool_use"]
     said = {"role": _ROLES.get(kind, kind), "content": blocks, "tool_calls": calls or None, "name": given.get("name")}
     return {key: value for key, value in said.items() if value is not None}

@@ -27,7 +27,7 @@ from transforms.decode.values import count, mapping, name, pico_dollars, string_
 from transforms.decode.web import Address, account_of_arn, address, headers
 
 DESCRIBES: Final = "LiteLLM StandardLoggingPayload, of the proxy's and SDK's logging callbacks"
-SIGNS: Final = ("model_map_information", "call_type")
+SIGNS: Final[tuple[str, ...]] = ("model_map_information", "call_type")
 
 _BODIES: Final[dict[str, tuple[Body, str]]] = {
     "completion": (openai_chat.BODY, "messages"),
@@ -92,7 +92,7 @@ def decode(record: dict[str, Any]) -> list[Call]:
     request = dict(mapping(get("model_parameters")))
     given = parse_json(get("messages"))
     if where and given and given != "redacted-by-litellm":
-        request[where] = given["messages"] if given.__class__ is dict and "messages" in given else given
+        request[where] = given["messages"] if type(given) is dict and "messages" in given else given
     x = Exchange(request=request, answer=response, chunks=None, address=host, headers={})
     if body is not None:
         body.ask(call, x)
@@ -154,7 +154,7 @@ def _who(call: Call, record: dict[str, Any]) -> None:
     if tags:
         promote_tags(call, tags)
     attempts = metadata.get("attempted_retries")
-    if attempts.__class__ is int:
+    if type(attempts) is int:
         call.attempt = min(max(attempts, 0), 255)
 
 

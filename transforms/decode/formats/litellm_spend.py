@@ -15,7 +15,7 @@ from transforms.decode.formats import litellm
 from transforms.decode.values import mapping, name
 
 DESCRIBES: Final = "LiteLLM SpendLogs, rows of its proxy's table"
-SIGNS: Final = ("spend",)
+SIGNS: Final[tuple[str, ...]] = ("spend",)
 
 _EMPTY: Final[tuple[Any, ...]] = ("", "{}", "[]", None, {}, [])
 _SAME: Final = (

@@ -20,7 +20,7 @@ from transforms.decode.values import count, mapping, milliseconds, name, pico_do
 from transforms.decode.web import Address
 
 DESCRIBES: Final = "LLMstudio tracker logs, as posted and as given back"
-SIGNS: Final = ("chat_input",)
+SIGNS: Final[tuple[str, ...]] = ("chat_input",)
 
 _PROVIDERS: Final = {"vertexai": "vertex"}
 
@@ -61,7 +61,7 @@ def _texts(call: Call, record: dict[str, Any]) -> None:
     """Messages and settings. A context that is no list of messages is the prompt itself."""
     asked = parse_json(record.get("context"))
     messages = sequence(asked)
-    if not messages or any(mapping(each).get("role").__class__ is not str for each in messages):
+    if not messages or any(type(mapping(each).get("role")) is not str for each in messages):
         messages = [{"role": "user", "content": record.get("chat_input")}]
     choices = sequence(parse_json(record.get("choices")))
     answer = record.get("chat_output")

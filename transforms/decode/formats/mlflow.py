@@ -19,7 +19,7 @@ from transforms.decode.values import mapping, name, sequence
 from transforms.decode.web import Address, provider_of_body
 
 DESCRIBES: Final = "MLflow spans and traces: see [spans](#spans)"
-SIGNS: Final = ("start_time_unix_nano", "context", "info")
+SIGNS: Final[tuple[str, ...]] = ("start_time_unix_nano", "context", "info")
 
 _USAGE: Final = {
     "input_tokens": "gen_ai.usage.input_tokens",
@@ -35,9 +35,9 @@ _BODIES: Final = ("mlflow.spanInputs", "mlflow.spanOutputs")
 def detect(record: dict[str, Any]) -> bool:
     if "info" in record:
         info = record["info"]
-        return info.__class__ is dict and "data" in record and ("trace_metadata" in info or "request_metadata" in info)
+        return type(info) is dict and "data" in record and ("trace_metadata" in info or "request_metadata" in info)
     attributes = record.get("attributes")
-    return attributes.__class__ is dict and any(key.startswith("mlflow.") for key in attributes)
+    return type(attributes) is dict and any(key.startswith("mlflow.") for key in attributes)
 
 
 def decode(record: dict[str, Any]) -> list[Outcome]:
@@ -47,7 +47,7 @@ def decode(record: dict[str, Any]) -> list[Outcome]:
     given = sequence(mapping(parse_json(record["data"])).get("spans"))
     around = _of_trace(record["info"])
     found: list[Span | Undecodable] = [
-        _span(each, around) if each.__class__ is dict else Undecodable("bad_value", "a span is not an object") for each in given
+        _span(each, around) if type(each) is dict else Undecodable("bad_value", "a span is not an object") for each in given
     ]
     return spans.decode_spans(found, _bodies) or [Skipped("blank")]
 
@@ -68,7 +68,7 @@ def unquoted(given: dict[str, Any]) -> dict[str, Any]:
     """Attributes of MLflow under the names that OpenTelemetry has for them; also where MLflow exports its spans as OTLP."""
     attributes = {key: _bare(value) for key, value in given.items()}
     answer = mapping(attributes.get("mlflow.spanOutputs"))
-    if answer.get("usage").__class__ is dict and answer["usage"]:
+    if type(answer.get("usage")) is dict and answer["usage"]:
         attributes = {key: value for key, value in attributes.items() if not key.startswith("gen_ai.usage.")}
     else:
         for key, value in mapping(attributes.get("mlflow.chat.tokenUsage")).items():
@@ -82,7 +82,7 @@ def unquoted(given: dict[str, Any]) -> dict[str, Any]:
 def _span(span: dict[str, Any], around: dict[str, Any]) -> Span:
     attributes = unquoted(mapping(span.get("attributes")))
     context, status = mapping(span.get("context")), span.get("status")
-    events = (each for each in sequence(span.get("events")) if each.__class__ is dict)
+    events = (each for each in sequence(span.get("events")) if type(each) is dict)
     return Span(
         trace_id=spans.hex_id(name(span.get("trace_id") or context.get("trace_id")).removeprefix("tr-").removeprefix("0x"), 16),
         span_id=spans.hex_id(name(span.get("span_id") or context.get("span_id")).removeprefix("0x"), 8),
@@ -98,7 +98,7 @@ def _span(span: dict[str, Any], around: dict[str, Any]) -> Span:
 
 def _bare(value: Any) -> Any:
     """An attribute is JSON, or, of a bridged span, what it says."""
-    return parse_json(value, 1) if value.__class__ is str else value
+    return parse_json(value, 1) if type(value) is str else value
 
 
 def _bodies(call: Call, span: Span) -> None:

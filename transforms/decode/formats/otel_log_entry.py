@@ -14,7 +14,7 @@ from transforms.decode.spans import Outcome
 from transforms.decode.values import mapping, name
 
 DESCRIBES: Final = "Cloud Logging entries that OpenTelemetry wrote, the call in their labels: see [spans](#spans)"
-SIGNS: Final = ("logName",)
+SIGNS: Final[tuple[str, ...]] = ("logName",)
 
 
 def detect(record: dict[str, Any]) -> bool:
@@ -22,7 +22,7 @@ def detect(record: dict[str, Any]) -> bool:
 
 
 def _is_told(place: Any) -> bool:
-    return place.__class__ is dict and (not TELLING.isdisjoint(place) or name(place.get("event.name")).startswith("gen_ai."))
+    return type(place) is dict and (not TELLING.isdisjoint(place) or name(place.get("event.name")).startswith("gen_ai."))
 
 
 def decode(record: dict[str, Any]) -> list[Outcome]:

@@ -32,7 +32,14 @@ from transforms.decode.spans import Outcome, Span
 from transforms.decode.values import mapping, name, plausible, sequence, text, timestamp
 
 DESCRIBES: Final = "OpenTelemetry traces and logs (OTLP), JSON or protobuf: see [spans](#spans)"
-SIGNS: Final = ("resourceSpans", "resource_spans", "resourceLogs", "resource_logs", "resourceMetrics", "resource_metrics")
+SIGNS: Final[tuple[str, ...]] = (
+    "resourceSpans",
+    "resource_spans",
+    "resourceLogs",
+    "resource_logs",
+    "resourceMetrics",
+    "resource_metrics",
+)
 
 _NO_RESOURCE: Final = resource_of({})
 _MAX_DEPTH: Final = 24
@@ -52,7 +59,7 @@ _LOGS: Final = _Names(("resourceLogs", "resource_logs"), ("scopeLogs", "scope_lo
 
 
 def detect(record: dict[str, Any]) -> bool:
-    return any(record.get(sign).__class__ is list for sign in SIGNS)
+    return any(type(record.get(sign)) is list for sign in SIGNS)
 
 
 def decode(record: dict[str, Any]) -> list[Outcome | Opened]:
@@ -84,17 +91,17 @@ def _either(given: dict[str, Any], names: tuple[str, str]) -> Any:
 def _items(record: dict[str, Any], names: _Names) -> Iterator[tuple[dict[str, Any] | None, str, Resource]]:
     """Spans or log records with the name of their scope and the attributes of their resource; None for what is no object."""
     for about in sequence(_either(record, names.resources)):
-        if about.__class__ is not dict:
+        if type(about) is not dict:
             yield None, "", _NO_RESOURCE
             continue
         resource = resource_of(attributes_of(mapping(about.get("resource")).get("attributes")))
         for scope in sequence(_either(about, names.scopes)):
-            if scope.__class__ is not dict:
+            if type(scope) is not dict:
                 yield None, "", resource
                 continue
             label = name(mapping(scope.get("scope")).get("name"))
             for item in sequence(_either(scope, names.items)):
-                yield item if item.__class__ is dict else None, label, resource
+                yield item if type(item) is dict else None, label, resource
 
 
 def read_span(span: dict[str, Any], scope: str, resource: Resource) -> Span:
@@ -105,7 +112,7 @@ def read_span(span: dict[str, Any], scope: str, resource: Resource) -> Span:
     kind = kind_of(attributes)
     events: list[tuple[str, dict[str, Any]]] = []
     if kind not in (OTHER, TOOL, ROLL_UP):
-        given = (event for event in sequence(span.get("events")) if event.__class__ is dict)
+        given = (event for event in sequence(span.get("events")) if type(event) is dict)
         events = [(name(event.get("name")), attributes_of(event.get("attributes"))) for event in given]
     return Span(
         trace_id=spans.hex_id(_either(span, ("traceId", "trace_id")), 16),
@@ -123,14 +130,14 @@ def read_span(span: dict[str, Any], scope: str, resource: Resource) -> Span:
 def _inside(record: dict[str, Any], resource: Resource) -> Opened | None:
     """The body of a log record that tells of no call itself, where it is an object, perhaps as JSON: what an application logs."""
     body = _plain(record.get("body"), 0)
-    if body.__class__ is str:
+    if type(body) is str:
         body = body.encode("utf-8", "replace") if body.lstrip()[:1] == "{" else None
-    if not body or body.__class__ not in (dict, bytes):
+    if not body or type(body) not in (dict, bytes):
         return None
     attributes = attributes_of(record.get("attributes"))
     if _event(record, attributes).startswith("gen_ai.") or kind_of(attributes) != OTHER:
         return None
-    labels = {key.lower(): value for key, value in (resource.attributes | attributes).items() if value.__class__ is str}
+    labels = {key.lower(): value for key, value in (resource.attributes | attributes).items() if type(value) is str}
     found = timestamp(_time(record))
     return Opened(body, labels, found[0] if found is not None and plausible(found[0]) else 0, "")
 
@@ -185,27 +192,27 @@ def read_log(event: str, given: Given, time: Any, trace_id: str, span_id: str) -
 
 def attributes_of(given: Any) -> dict[str, Any]:
     """Attributes as plain values: from the list of OTLP's JSON, or from an object, as some exporters write them."""
-    if given.__class__ is dict:
+    if type(given) is dict:
         return given
     found: dict[str, Any] = {}
     for each in sequence(given):
-        if each.__class__ is dict and (key := each.get("key")).__class__ is str:
+        if type(each) is dict and type(key := each.get("key")) is str:
             value = each.get("value")
-            said = value.get("stringValue") if value.__class__ is dict else None  # nearly all
+            said = value.get("stringValue") if type(value) is dict else None  # nearly all
             found[key] = _plain(value, 0) if said is None else said
     return found
 
 
 def _nanoseconds(value: Any) -> Any:
     """A time as a number, which JSON writes as text; None for none. What is neither is for who reads times."""
-    if value.__class__ is str and value.isascii() and value.isdigit() and len(value) <= 20:
+    if type(value) is str and value.isascii() and value.isdigit() and len(value) <= 20:
         value = int(value)
     return value or None
 
 
 def _whole(said: Any) -> Any:
     """64 bits, which JSON writes as text; anything else as it is, for who counts to refuse."""
-    if said.__class__ is str and len(said) <= 20 and said.isascii() and said.removeprefix("-").isdigit():
+    if type(said) is str and len(said) <= 20 and said.isascii() and said.removeprefix("-").isdigit():
         number = int(said)
         return number if -(2**63) <= number < 2**63 else said
     return said
@@ -213,7 +220,7 @@ def _whole(said: Any) -> Any:
 
 def _plain(value: Any, depth: int) -> Any:
     """One value of OTLP's JSON: ``{"intValue": "7"}`` is 7. What it does not know is None."""
-    if value.__class__ is not dict:
+    if type(value) is not dict:
         return value
     for key, said in value.items():
         if key in ("stringValue", "string_value", "boolValue", "bool_value"):
@@ -221,11 +228,11 @@ def _plain(value: Any, depth: int) -> Any:
         if key in ("intValue", "int_value"):
             return _whole(said)
         if key in ("doubleValue", "double_value"):
-            return float(said) if said.__class__ in (int, float) or said in _NO_NUMBERS else None
+            return float(said) if type(said) in (int, float) or said in _NO_NUMBERS else None
         if depth < _MAX_DEPTH:
             if key in ("arrayValue", "array_value"):
                 return [_plain(each, depth + 1) for each in sequence(mapping(said).get("values"))]
             if key in ("kvlistValue", "kvlist_value"):
-                pairs = (each for each in sequence(mapping(said).get("values")) if each.__class__ is dict)
+                pairs = (each for each in sequence(mapping(said).get("values")) if type(each) is dict)
                 return {text(each.get("key")): _plain(each.get("value"), depth + 1) for each in pairs}
     return None

@@ -18,7 +18,7 @@ from transforms.decode.formats import event, http_pair
 from transforms.decode.values import mapping, name, string_tags
 
 DESCRIBES: Final = "TensorZero rows: ModelInference is a call; ChatInference and JsonInference sum calls up and are ignored"
-SIGNS: Final = ("model_provider_name", "variant_name")
+SIGNS: Final[tuple[str, ...]] = ("model_provider_name", "variant_name")
 
 _KEY: Final = "tensorzero::api_key_public_id"
 _PROVIDERS: Final = {

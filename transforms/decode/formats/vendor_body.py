@@ -18,9 +18,10 @@ from transforms.decode.formats import http_pair
 from transforms.decode.values import mapping, name, sequence
 
 DESCRIBES: Final = "A vendor's answer alone, whole or the chunks of its stream, without the request"
-SIGNS: Final = ("object", "type", "usage", "usageMetadata", "usage_metadata", "candidates", "done", "stream", "meta", "results",
-                "generation_token_count", "inputTextTokenCount", "num_tokens_generated", "predictions",
-                "completion", "events")  # fmt: skip
+SIGNS: Final[tuple[str, ...]] = (
+    "object", "type", "usage", "usageMetadata", "usage_metadata", "candidates", "done", "stream", "meta", "results",
+    "generation_token_count", "inputTextTokenCount", "num_tokens_generated", "predictions", "completion", "events",
+)  # fmt: skip
 
 _OBJECTS: Final = frozenset(
     {"chat.completion", "chat.completion.chunk", "response", "realtime.response", "text_completion", "interaction"}
@@ -48,21 +49,21 @@ def detect(record: dict[str, Any]) -> bool:
     if "events" in record and decoded_events(record["events"]) is not None:
         return True
     what, kind = record.get("object"), record.get("type")
-    if what.__class__ is str and (what in _OBJECTS or (what == "list" and "usage" in record)):
+    if type(what) is str and (what in _OBJECTS or (what == "list" and "usage" in record)):
         return True
-    if kind.__class__ is str and ((kind in _TYPES and ("model" in record or "usage" in record)) or kind in _CHUNK_TYPES):
+    if type(kind) is str and ((kind in _TYPES and ("model" in record or "usage" in record)) or kind in _CHUNK_TYPES):
         return True
     if not _ASKS.isdisjoint(record) and "usage" not in record:
         return False
     usage = record.get("usage")
-    if usage.__class__ is dict and not _USAGE.isdisjoint(usage):
+    if type(usage) is dict and not _USAGE.isdisjoint(usage):
         return _is_answer(record, usage)
     if not _ANSWERS.isdisjoint(record) or ("stopReason" in record and "output" in record):
         return True
     if "candidates" in record:
-        return record["candidates"].__class__ is list
+        return type(record["candidates"]) is list
     if "done" in record:
-        return record["done"].__class__ is bool and ("created_at" in record or "eval_count" in record)
+        return type(record["done"]) is bool and ("created_at" in record or "eval_count" in record)
     if "predictions" in record:
         first = sequence(record["predictions"])[:1]
         return bool(first) and "statistics" in mapping(mapping(first[0]).get("embeddings"))
@@ -75,7 +76,7 @@ def detect(record: dict[str, Any]) -> bool:
 def _is_answer(record: dict[str, Any], usage: dict[str, Any]) -> bool:
     """Whether what stands beside usage is what a vendor answered: OpenAI's choices, Converse's output, Cohere's message …"""
     if "choices" in record:
-        return record["choices"].__class__ is list
+        return type(record["choices"]) is list
     if "inputTokens" in usage:
         return "output" in record or "stopReason" in record or "metrics" in record
     if "billed_units" in usage:
@@ -93,17 +94,17 @@ _ITEMS: Final = frozenset({"embedding", "b64_json", "url", "relevance_score", "m
 
 def is_stream(items: Any) -> bool:
     """Whether a list is the chunks of one answer rather than several records."""
-    if items.__class__ is not list or not items:
+    if type(items) is not list or not items:
         return False
     for first in items[:2]:  # Azure's first chunk says nothing of itself
-        if first.__class__ is not dict:
+        if type(first) is not dict:
             return False
         what, kind, event = first.get("object"), first.get("type"), first.get("event_type")
         if what == "chat.completion.chunk" or any(key in first for key in _CHUNK_KEYS) or first.get("done") is False:
             return True
-        if kind.__class__ is str and (kind in _CHUNK_TYPES or (kind.startswith("response.") and kind != "response.done")):
+        if type(kind) is str and (kind in _CHUNK_TYPES or (kind.startswith("response.") and kind != "response.done")):
             return True
-        if event.__class__ is str and (event.startswith("interaction.") or event == "stream-start"):
+        if type(event) is str and (event.startswith("interaction.") or event == "stream-start"):
             return True
     if len(items) == 1:
         return False
@@ -118,10 +119,10 @@ _HELD: Final = ("choices", "candidates", "usageMetadata", "sdk_http_response", "
 
 def _holds_chunks(items: Any) -> bool:
     """Whether a list, or a text, that is called a stream is one."""
-    if items.__class__ is str:
+    if type(items) is str:
         return items.startswith(STREAM_STARTS) or items[:1] == "{" or is_event_stream(items)
-    first = items[0] if items.__class__ is list and items else None
-    return first.__class__ is dict and any(key in first for key in _HELD)
+    first = items[0] if type(items) is list and items else None
+    return type(first) is dict and any(key in first for key in _HELD)
 
 
 def _one_answer(items: list[Any]) -> bool:
@@ -150,12 +151,12 @@ def decode(record: dict[str, Any]) -> list[Call | Part]:
     pair: dict[str, Any] = {"response": {"stream": [record]} if alone else record}
     boto = record.get("ResponseMetadata")
     google = record.get("sdk_http_response")
-    if boto.__class__ is dict:
+    if type(boto) is dict:
         pair["response_headers"], pair["status"] = boto.get("HTTPHeaders"), boto.get("HTTPStatusCode")
-    elif google.__class__ is dict:
+    elif type(google) is dict:
         pair["response_headers"] = google.get("headers")
     labels = record.get("metadata")
-    if labels.__class__ is dict and record.get("object") in ("response", "chat.completion"):  # the vendor says them again
+    if type(labels) is dict and record.get("object") in ("response", "chat.completion"):  # the vendor says them again
         pair["request"] = {"metadata": labels}
     outcomes = http_pair.decode(pair)
     for outcome in outcomes:
@@ -169,7 +170,7 @@ def _chunk_alone(record: dict[str, Any]) -> bool:
     kind = record.get("type")
     return (
         record.get("object") == "chat.completion.chunk"
-        or (kind.__class__ is str and kind in _CHUNK_TYPES)
+        or (type(kind) is str and kind in _CHUNK_TYPES)
         or record.get("done") is False
     )
 

@@ -16,7 +16,7 @@ from transforms.decode.formats import http_pair
 from transforms.decode.values import mapping, milliseconds, name, text
 
 DESCRIBES: Final = "Vertex AI request-response log, rows of its BigQuery table"
-SIGNS: Final = ("logging_time",)
+SIGNS: Final[tuple[str, ...]] = ("logging_time",)
 
 _RESOURCE: Final = re.compile(r"projects/[\w.:-]+/locations/[\w-]+/")
 _PUBLISHED: Final = re.compile(r"(?:^|/)publishers/")
@@ -50,7 +50,7 @@ def decode(record: dict[str, Any]) -> list[Call | Part]:
 
 def _payload(rows: Any) -> Any:
     """What a deployed model was sent or answered: strings of JSON, one nearly always, more of a stream."""
-    if rows.__class__ is not list or not rows:
+    if type(rows) is not list or not rows:
         return None
     parts = [parse_json(each) for each in rows]
     return parts[0] if len(parts) == 1 else parts
