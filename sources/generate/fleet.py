@@ -12,16 +12,18 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from sources.generate import claude
 from sources.generate.texts import Text, join, pool
 from sources.generate.tokens import counter, system_with_tools
 
 
 class Model(NamedTuple):
-    """A model as it is asked for and as it answers."""
+    """A model as it is asked for and as it answers. ``reasons``: it may think before it answers, as gpt-5 does."""
 
     asked: str
     answered: str
     tokens_per_second: float
+    reasons: bool = False
 
 
 GPT_4O: Final = Model("gpt-4o", "gpt-4o-2024-08-06", 70)
@@ -29,8 +31,8 @@ GPT_4O_MINI: Final = Model("gpt-4o-mini", "gpt-4o-mini-2024-07-18", 90)
 GPT_41: Final = Model("gpt-4.1", "gpt-4.1-2025-04-14", 75)
 GPT_41_MINI: Final = Model("gpt-4.1-mini", "gpt-4.1-mini-2025-04-14", 90)
 GPT_41_NANO: Final = Model("gpt-4.1-nano", "gpt-4.1-nano-2025-04-14", 130)
-GPT_5: Final = Model("gpt-5", "gpt-5-2025-08-07", 60)
-GPT_5_MINI: Final = Model("gpt-5-mini", "gpt-5-mini-2025-08-07", 90)
+GPT_5: Final = Model("gpt-5", "gpt-5-2025-08-07", 60, reasons=True)
+GPT_5_MINI: Final = Model("gpt-5-mini", "gpt-5-mini-2025-08-07", 90, reasons=True)
 SONNET: Final = Model("claude-sonnet-4-5", "claude-sonnet-4-5-20250929", 65)
 HAIKU: Final = Model("claude-haiku-4-5", "claude-haiku-4-5-20251001", 120)
 EMBEDDING: Final = Model("text-embedding-3-small", "text-embedding-3-small", 1)
@@ -174,20 +176,24 @@ TOOLS: Final[dict[str, Tool]] = {
 
 
 class Arguments(NamedTuple):
-    """Arguments of a tool call: compact JSON, the same as a value, and the o200k tokens of tool name and JSON."""
+    """Arguments of a tool call: compact JSON, the same as a value, and the o200k tokens of tool name and JSON.
+
+    ``text_tokens`` are those of the keys and values, each by itself.
+    """
 
     tool: str
     json: str
     value: dict[str, Any]
     name_tokens: int
     json_tokens: int
+    text_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """What every call of a version of an app sends first.
 
-    ``system`` is its system prompt, ``static`` the o200k tokens of system prompt and tools together (without the
+    ``system`` is its system prompt, ``static`` what the vendor counts for system prompt and tools together (without the
     framing of a message). ``tools`` is the tool list as the vendor's JSON, ``clocked`` whether the prompt begins with a
     time stamp that each call must fill in.
     """
@@ -216,20 +222,22 @@ def prompt(app: App, version: str = "2026.3.0", grown: int = 0, clocked: bool = 
     system = _paragraphs(f"{app.template}", app.system)
     if grown:
         system = join((system, _paragraphs(f"{app.template} {version}", grown)))
-    if clocked:
-        extra = count(CLOCK)
-        system = Text(system.text, system.tokens + extra, system.broken + extra)
-    static = system.tokens
+    extra = count(CLOCK) if clocked else 0
     rendered: orjson.Fragment | None = None
-    if app.tools:
-        if app.api == "anthropic.messages":
-            listed = orjson.dumps([_anthropic_tool(name) for name in app.tools])
-            static += count(listed.decode())
-            rendered = orjson.Fragment(listed)
-        else:
-            chat_tools = [_openai_tool(name) for name in app.tools]
-            rendered = orjson.Fragment(orjson.dumps(chat_tools))
-            static = system_with_tools(count, (CLOCK if clocked else "") + system.text, chat_tools)
+    if app.provider == "anthropic":
+        static = claude.text(system.text, system.tokens) + claude.scaled(extra)
+        if app.tools:
+            tools = [_anthropic_tool(name) for name in app.tools]
+            static += claude.tools(tools)
+            rendered = orjson.Fragment(orjson.dumps(tools))
+    else:
+        static = system.tokens + extra
+        if app.tools:
+            tools = [_openai_tool(name) for name in app.tools]
+            static = system_with_tools(count, (CLOCK if clocked else "") + system.text, tools)
+            rendered = orjson.Fragment(orjson.dumps(tools))
+    if clocked:
+        system = Text(system.text, system.tokens + extra, system.broken + extra)
     return Prompt(version, system, static, rendered, _arguments(app), clocked)
 
 
@@ -255,7 +263,8 @@ def _arguments(app: App) -> tuple[Arguments, ...]:
             else:
                 value[name] = words.run(int(rng.random() * words.size), 1).text[:60].strip()
         text = orjson.dumps(value).decode()
-        held.append(Arguments(tool, text, value, count(tool), count(text)))
+        said = [*value, *(one if isinstance(one, str) else orjson.dumps(one).decode() for one in value.values())]
+        held.append(Arguments(tool, text, value, count(tool), count(text), sum(map(count, said))))
     return tuple(held)
 
 

@@ -7,8 +7,8 @@ import random
 from collections.abc import Mapping, MutableMapping
 from typing import Final, NamedTuple
 
-from sources.generate import lengths, tokens, wire
-from sources.generate.fleet import APPS, GUARD, RAG_EMBEDDING, App, Model, Prompt, clock_line, prompt
+from sources.generate import claude, lengths, tokens, wire
+from sources.generate.fleet import APPS, GUARD, RAG_EMBEDDING, App, Arguments, Model, Prompt, clock_line, prompt
 from sources.generate.incidents import CLOCKED_VERSION, GROWN_VERSION
 from sources.generate.records import iso
 from sources.generate.texts import Pool, Text, compose, embedding_pool, join, pool
@@ -16,11 +16,6 @@ from sources.generate.wire import ERRORS, Exchange, Json
 from sources.generate.words import OTHERS
 
 FIRST_VERSION: Final = "2026.3.0"
-
-CLAUDE_RATIO: Final = 1.1
-CLAUDE_FRAME: Final = 8
-CLAUDE_TOOLS: Final = 530
-"""Anthropic publishes no tokenizer: its counts are made up as o200k times 1.1, 8 for each call and 530 for tools."""
 
 _OPENAI_TTL: Final = 600_000_000
 _CLAUDE_TTL_5M: Final = 300_000_000
@@ -167,7 +162,7 @@ def _ask(session: Session, rng: random.Random) -> None:
             rest -= chunk.tokens
         question = join(chunks)
     session.messages.append(wire.said(app.api, "user", question.text))
-    session.tokens += tokens.MESSAGE + question.tokens
+    session.tokens += _message(app, question)
 
 
 def _version(app: App, active: Mapping[str, float]) -> Prompt:
@@ -203,7 +198,7 @@ def _exchange(session: Session, version: Prompt, model: Model, now: int, rng: ra
         return call
     if version.clocked:
         call.system = clock_line(*_clock(now)) + call.system
-    call.prompt_tokens = _prompt_tokens(session, version)
+    call.prompt_tokens = _prompt_tokens(session, version, model)
     call.max_tokens = 4096 if app.workload == "agent" else 64 if app.answer < 30 else 2048
     call.stream = app.streams > 0 and rng.random() < app.streams
     call.usage_in_stream = not call.stream or app.usage_in_streams >= 1 or rng.random() < app.usage_in_streams
@@ -215,16 +210,33 @@ def _clock(now: int) -> tuple[str, str]:
     return text[:10], text[11:23]
 
 
-def _prompt_tokens(session: Session, version: Prompt) -> int:
+def _prompt_tokens(session: Session, version: Prompt, model: Model) -> int:
     """All input as the vendor counts it."""
-    app = session.app
+    if session.app.provider == "anthropic":
+        return version.static + session.tokens + claude.OPENING
+    turns = tokens.ASSISTANT_TURN_GPT5 * session.assistants if model.reasons else 0
+    return tokens.MESSAGE + version.static + session.tokens + turns + _answer_start(model)
+
+
+def _answer_start(model: Model) -> int:
+    return tokens.ANSWER_START_GPT5 if model.reasons else tokens.ANSWER_START
+
+
+def _message(app: App, said: Text) -> int:
+    """Tokens of a message of text in the prompt."""
     if app.provider == "anthropic":
-        counted = round(CLAUDE_RATIO * (version.static + session.tokens)) + CLAUDE_FRAME
-        return counted + CLAUDE_TOOLS if app.tools else counted
-    total = tokens.MESSAGE + version.static + session.tokens
-    if app.api == "openai.responses":
-        return total + tokens.ANSWER_START_GPT5 + tokens.ASSISTANT_TURN_GPT5 * session.assistants
-    return total + tokens.ANSWER_START
+        return claude.MESSAGE + claude.text(said.text, said.tokens)
+    return tokens.MESSAGE + said.tokens
+
+
+def _tool_round(app: App, call: Arguments, result: Text) -> int:
+    """Tokens of a tool call and its result in the prompt."""
+    if app.provider == "anthropic":
+        around = 2 * claude.MESSAGE + claude.CALL + claude.CALL_ARGUMENT * len(call.value) + claude.RESULT
+        called = claude.text(call.json, call.name_tokens + call.text_tokens)
+        return around + called + claude.text(result.text, result.tokens)
+    called = tokens.CALL + call.name_tokens + call.json_tokens
+    return called + tokens.RESULT + call.name_tokens + result.tokens
 
 
 def _cache(
@@ -247,13 +259,13 @@ def _cache(
         if not app.tools:
             return
         # Two breakpoints: after tools and system prompt (one hour), and at the end of the history (five minutes).
-        static = round(CLAUDE_RATIO * version.static) + CLAUDE_TOOLS
-        rest = call.prompt_tokens - 4 - static
+        static = version.static
+        rest = call.prompt_tokens - claude.OPENING - static
         if version.clocked:
             call.write_1h, call.write_5m = static, rest
         elif session.last_prompt and since < _CLAUDE_TTL_5M:
-            call.cache_read = session.last_prompt - 4
-            call.write_5m = call.prompt_tokens - 4 - call.cache_read
+            call.cache_read = session.last_prompt - claude.OPENING
+            call.write_5m = call.prompt_tokens - claude.OPENING - call.cache_read
         elif last is not None and now - last < _CLAUDE_TTL_1H:
             call.cache_read, call.write_5m = static, rest
         else:
@@ -262,7 +274,7 @@ def _cache(
     common = 0
     if not version.clocked:
         if session.last_prompt and since < _OPENAI_TTL:
-            common = session.last_prompt - tokens.ANSWER_START
+            common = session.last_prompt - _answer_start(call.model)
         elif last is not None and now - last < _OPENAI_TTL:
             common = tokens.MESSAGE + version.static
     if common >= _CACHE_LEAST and rng.random() >= _CACHE_MISS:
@@ -278,29 +290,43 @@ def _answer(session: Session, call: Exchange, version: Prompt, rng: random.Rando
     if app.workload == "agent" and session.turn < session.turns - 1:
         chosen = version.arguments[int(rng.random() * len(version.arguments))]
         call.call = chosen
-        text_tokens = chosen.name_tokens + chosen.json_tokens + tokens.ANSWER_CALL
+        call.visible = _called(app, chosen)
         result = compose(session.pool, rng, lengths.question(rng, 35))
         session.messages += wire.tool_round(app.api, call.id[:24], chosen, result.text)
-        session.tokens += tokens.CALL + chosen.name_tokens + chosen.json_tokens
-        session.tokens += tokens.RESULT + chosen.name_tokens + result.tokens
+        session.tokens += _tool_round(app, chosen, result)
     else:
         text = compose(session.pool, rng, lengths.answer(rng, app.answer))
         call.answer = text.text
-        # Azure adds one to every answer, OpenAI where tools were offered.
-        text_tokens = text.tokens + (1 if app.provider == "azure" or app.tools else 0)
+        if app.api == "openai.responses":
+            call.reasoning = 64 * int(lengths.question(rng, 3.5))
+        call.visible = _written(call, text)
         session.messages.append(wire.said(app.api, "assistant", text.text))
-        session.tokens += tokens.MESSAGE + text.tokens
+        session.tokens += _message(app, text)
         session.assistants += 1
-    if app.provider == "anthropic":
-        call.visible = round(CLAUDE_RATIO * text_tokens) + 3
-    elif app.api == "openai.responses":
-        call.visible = text_tokens + tokens.ANSWER_GPT5
-        call.reasoning = 64 * int(lengths.question(rng, 3.5))
-    else:
-        call.visible = text_tokens
     speed = call.model.tokens_per_second * (0.7 + 0.6 * rng.random())
     call.seconds = 0.15 + call.prompt_tokens / 25_000 + (call.visible + call.reasoning) / speed
     session.turn += 1
+
+
+def _called(app: App, call: Arguments) -> int:
+    """Tokens of an answer that is a tool call."""
+    if app.provider == "anthropic":
+        arguments = claude.ANSWER_CALL_ARGUMENT * len(call.value)
+        return claude.ANSWER_CALL + claude.text(call.json, call.name_tokens + call.text_tokens) + arguments
+    return tokens.ANSWER_CALL + call.name_tokens + call.json_tokens
+
+
+def _written(call: Exchange, text: Text) -> int:
+    """Tokens of an answer of text, without its reasoning."""
+    app = call.app
+    if app.provider == "anthropic":
+        return claude.ANSWER_TEXT + claude.text(text.text, text.tokens)
+    if not call.model.reasons:
+        return text.tokens + (tokens.ANSWER_CLOSED if app.provider == "azure" or app.tools else 0)
+    if app.api == "openai.responses":
+        thought = tokens.ANSWER_AFTER_THOUGHT if call.reasoning else 0
+        return text.tokens + tokens.ANSWER_GPT5_RESPONSES + thought
+    return text.tokens + tokens.ANSWER_GPT5
 
 
 def _error(app: App, active: Mapping[str, float], rng: random.Random) -> str:

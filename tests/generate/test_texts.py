@@ -73,7 +73,8 @@ def test_prompts_are_as_long_as_they_say() -> None:
         first = prompt(app)
         assert first.system.tokens == len(encode(first.system.text))
         grown = prompt(app, "2026.3.1", 8000)
-        assert 7600 < grown.static - first.static < 8400
+        rate = 1.06 if app.provider == "anthropic" else 1  # Claude has more tokens, some texts a few more or less
+        assert 7600 * rate < grown.static - first.static < 8400 * rate
         assert grown.system.text.startswith(first.system.text)
         clocked = prompt(app, "2026.3.2", clocked=True)
-        assert clocked.static - first.static == len(encode(CLOCK + "It")) - 1
+        assert clocked.static - first.static == round(rate * (len(encode(CLOCK + "It")) - 1))

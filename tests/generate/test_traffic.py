@@ -282,7 +282,7 @@ def test_a_runaway_agent_takes_more_steps_and_longer_prompts() -> None:
         return max(int(step[1]) for step in steps if step)
 
     assert longest(False) <= 40
-    assert 40 < longest((Incident("runaway_agent", "ops-agent", at(10), at(12), 4),)) <= 160
+    assert 40 < longest((Incident("runaway_agent", "ops-agent", at(10), at(12), 4),)) < 4 * 41  # a run has 10 to 41 steps, cut to a whole number
 
 
 def test_placed_incidents_are_labelled_once_each_after_a_baseline(run: Run) -> None:
