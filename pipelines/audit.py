@@ -10,10 +10,11 @@ from decimal import Decimal
 from typing import IO, Any, Final
 
 import orjson
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from pipelines.show import Column, Format, Kind, Table, as_csv, as_json, console, human_money, print_table, table_of
+from pipelines.show import Column, Format, Kind, Table, aligned, as_csv, as_json, console, human, human_money, table_of
 from pipelines.text import printable
 from schemas.audit import EXACT, AuditDay
 from transforms.audit import MEANINGS, Finding
@@ -152,17 +153,10 @@ def _print(rows: Sequence[AuditDay], found: Sequence[Finding], by: Sequence[str]
     if top >= 0:
         figures = grouped(rows, by)
         shown = figures[: top or None]
-        names, cells = _for_people(shown, by)
+        to.print(Text(f"Reported less counted tokens, {first} to {last}", style="bold"))
+        _print_figures(shown, by, to)
         rest = f"{len(figures) - len(shown):,} more: --top 0. " if len(shown) < len(figures) else ""
-        print_table(
-            table_of(
-                cells,
-                [*names, *(c for c in _FIGURES if c.name in _FOR_PEOPLE)],
-                f"Reported less counted tokens, {first} to {last}",
-                f"{rest}partial: the log holds a part of the text only; estimate: counted with an error",
-            ),
-            to,
-        )
+        to.print(f"{rest}partial: the log holds a part of the text only; estimate: counted with an error", style="dim")
         to.print()
     if not found:
         to.print("No findings.")
@@ -178,18 +172,54 @@ def _print(rows: Sequence[AuditDay], found: Sequence[Finding], by: Sequence[str]
         to.print(f"{kind}: {MEANINGS[kind]}", style="dim")
 
 
-def _for_people(figures: Sequence[Mapping[str, Any]], by: Sequence[str]) -> tuple[list[Column], list[dict[str, Any]]]:
-    """Fewer columns: provider and model are one; side, category and what is not counted exactly are one."""
-    names = [name for name in by if not (name == "provider" and "model" in by) and name not in ("category", "count_quality")]
-    parts = [name for name in ("side", "category", "count_quality") if name in by]
-    if parts:
-        names = [*(name for name in names if name != "side"), "part"]
-    cells = []
+def _print_figures(figures: Sequence[Mapping[str, Any]], by: Sequence[str], to: Console) -> None:
+    """A line for each side, category and quality, below what they are of: it stands above them, on a line of its own."""
+    parts = [name for name in _PARTS if name in by]
+    heads = [name for name in by if name not in _PARTS]
+    below: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for one in figures:
-        said = [one[name] for name in parts if one[name] != EXACT or len(parts) == 1]
-        model = f"{one['provider']}/{one['model']}" if {"provider", "model"} <= set(by) else one.get("model")
-        cells.append({**one, "model": model, "part": ", ".join(said)})
-    return [Column(name) for name in names], cells
+        below[_named(one, heads) if parts else ""].append(one)
+    ordered = [one for some in below.values() for one in some]
+    indent = "  " if heads and parts else ""
+    labels = [indent + printable(_part(one, parts) if parts else _named(one, heads)) for one in ordered]
+    heading, *lines = _that_fit(labels, ordered, to.width)
+    to.print(Text(heading, style="bold"))
+    line = iter(lines)
+    for name, some in below.items():
+        if name:
+            to.print(Text(printable(name)))
+        for _ in some:
+            to.print(Text(next(line)))
+
+
+_PARTS: Final = ("side", "category", "count_quality")
+_LEAST: Final = (("difference_p5", "difference_p95"), ("exact_share",), ("difference_cost",))
+"""Figures that narrow terminals do without, the first to go first."""
+
+
+def _that_fit(labels: Sequence[str], figures: Sequence[Mapping[str, Any]], width: int) -> list[str]:
+    """A heading and a line for each row, with as many figures as there is room for."""
+    columns = [column for column in _FIGURES if column.name in _FOR_PEOPLE]
+    for dropped in (*_LEAST, ()):
+        headings = ["", *(column.heading for column in columns)]
+        cells = [[label, *(human(one[c.name], c) for c in columns)] for label, one in zip(labels, figures, strict=True)]
+        lines = aligned([headings, *cells])
+        if max(map(cell_len, lines)) <= width:
+            break
+        columns = [column for column in columns if column.name not in dropped]
+    return lines
+
+
+def _named(one: Mapping[str, Any], names: Sequence[str]) -> str:
+    """What a row is of; provider and model are one name."""
+    both = {"provider", "model"} <= set(names)
+    said = [f"{one['provider']}/{one['model']}" if name == "model" and both else str(one[name]) for name in names]
+    return ", ".join(text or "-" for name, text in zip(names, said, strict=True) if not (name == "provider" and both))
+
+
+def _part(one: Mapping[str, Any], parts: Sequence[str]) -> str:
+    """Side, category, and how it was counted if not exactly."""
+    return ", ".join(one[name] for name in parts if one[name] != EXACT or len(parts) == 1)
 
 
 def _where(one: Finding) -> str:

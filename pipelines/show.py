@@ -159,6 +159,17 @@ def print_table(table: Table, to: Console) -> None:
         to.print(Text(printable(table.note), style="dim"))
 
 
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines: the first cell to the left, the others to the right, columns two blanks apart."""
+    widths = [max(map(cell_len, cells)) for cells in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [first + " " * (widths[0] - cell_len(first))]
+        cells += [" " * (width - cell_len(cell)) + cell for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
 def human(value: Value, column: Column) -> str:
     """A value as people read it; what is unknown is a dash, which is not zero."""
     if value is None:

@@ -89,7 +89,7 @@ def test_calls_that_agree_then_a_proxy_that_adds_a_text(place: Path) -> None:
     assert {row["day"]: row["difference"] for row in rows} == {f"2026-03-0{day}": "5000" for day in (6, 7)}
 
 
-def test_forms_of_what_is_printed() -> None:
+def test_forms_of_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     through = [plain(n, n % 3, 600, 100, endpoint_host="proxy.local") for n in range(1, 40)]
     rows = audited(through)
 
@@ -105,6 +105,17 @@ def test_forms_of_what_is_printed() -> None:
     assert json.loads(printed([], "json")) == {"figures": [], "findings": []}
     assert printed([], "csv", True).startswith("kind,tenant,provider,models,")
     assert printed([], "table").startswith("Nothing to compare")
+    for by, heading in ((DEFAULT_BY, "openai/gpt-4o, openai.chat"), (("day", "model"), "calls"), (("side",), "calls")):
+        for width in (60, 80, 100, 130):
+            monkeypatch.setenv("COLUMNS", str(width))
+            file = io.StringIO()
+            print_audit(rows, findings(rows), by, "table", file=file)
+            screen = file.getvalue().splitlines()
+            assert max(map(len, screen)) <= width
+            assert any(heading in line for line in screen)
+            assert "unexplained" in screen[1]
+            assert any(line.endswith(("$0.0488", "$0.0162")) for line in screen[2:4])  # of all days, or of one
+            assert "p95" in screen[1] or width == 60
     assert "proxy.local" not in printed([row._replace(model="m" * 3) for row in audited(through[:3])], "table")
 
 
