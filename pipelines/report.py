@@ -21,6 +21,7 @@ from pipelines.show import (
     Format,
     Kind,
     Table,
+    aligned,
     as_csv,
     as_json,
     console,
@@ -210,13 +211,23 @@ def _prompts(to: Console, rows: list[dict[str, Any]], total: Decimal) -> None:
     to.print(Text("  fixed: tokens of system prompt and tool schemas, paid again on every call\n", style="dim"))
 
 
-_MEANS: Final = {
-    "priced": "from reported usage",
-    "estimated": "usage counted from text",
-    "free": "0 by statement",
-    "not_billed": "errors and gateway cache hits",
-    "unpriced": "no price: not in the spend",
+_STATUSES: Final = {
+    "priced": ("reported", "tokens that the vendor reported, times their price"),
+    "estimated": ("from the text", "no usage was reported: counted from the text"),
+    "free": ("free", "the model is stated to cost nothing, or is self-hosted"),
+    "not_billed": ("not billed", "failed, answered from a gateway's cache, or served by reserved capacity"),
+    "unpriced": ("no price", "what they cost is not known, and not in the spend"),
 }
+"""Price status: what people read, and what it means where no origin says more."""
+
+_ORIGINS: Final = {
+    "billed": ("priced", "what an invoice charges"),
+    "vendor_reported": ("priced", "dollars that the vendor itself stated with the call"),
+    "usage": ("priced", "tokens that the vendor reported, times their price"),
+    "counted": ("estimated", "no usage reported: text counted by the model's own tokenizer"),
+    "estimated": ("estimated", "no usage reported: text estimated by another tokenizer, or without unseen reasoning"),
+}
+"""Where dollars come from: the price status of such calls, and what it means."""
 
 
 def _certainty(
@@ -226,31 +237,43 @@ def _certainty(
     reasons: list[dict[str, Any]],
     totals: summary.Totals,
 ) -> None:
-    cells: list[Sequence[Text | str]] = []
+    cells = [("", "calls", "of calls", "spend", "of spend")]
     for row in rows:
         unpriced = row["name"] == "unpriced"
         cells.append(
             (
-                Text(row["name"], style="yellow" if unpriced else ""),
-                Text(_MEANS.get(row["name"], ""), style="dim"),
+                _STATUSES[row["name"]][0],
                 f"{row['calls']:,}",
                 f"{row['calls'] / totals.calls:.1%}",
                 "unknown" if unpriced else human_money(row["spend"]),
                 "" if unpriced or not totals.spend else f"{float(row['spend'] / totals.spend):.1%}",
             )
         )
-    _grid(to, "How sure the dollars are", ("", "", "calls", "of calls", "spend", "of spend"), cells, texts=2)
-    for row in origins:
-        if row["spend"]:
-            error = f" ± {human_money(row['error'])}" if row["error"] else ""
-            to.print(Text(f"  {human_money(row['spend'])}{error} {summary.ORIGINS[row['name']]}", style="dim"))
-    if totals.spend:
-        to.print()
+    heading, *lines = aligned(cells)
+    to.print(Text("  How sure the dollars are", style="bold"))
+    to.print(Text(f"  {heading}", style="dim"))
+    for row, line in zip(rows, lines, strict=True):
+        to.print(Text(f"  {line}", style="yellow" if row["name"] == "unpriced" else ""))
+        for said in _means(row["name"], origins):
+            to.print(Padding(Text(said, style="dim"), (0, 0, 0, 4), expand=False))
+    to.print()
     for row in reasons:
         model = printable(f"{row['provider']}/{row['model'] or '?'}")
         to.print(Text(f"  {row['calls']:,} x {row['reason']}: {model}", style="yellow"), no_wrap=True, overflow="ellipsis")
     if reasons:
         to.print()
+
+
+def _means(status: str, origins: list[dict[str, Any]]) -> list[str]:
+    """What a price status means, in a line for each origin that its dollars have; of several, how many each has."""
+    found = [row for row in origins if row["spend"] and _ORIGINS[row["name"]][0] == status]
+    said = []
+    for row in found:
+        meaning = _ORIGINS[row["name"]][1]
+        if row["name"] == "estimated":
+            meaning += f", ± {human_money(row['error'])}" if row["error"] else "; by how much it is off is not known"
+        said.append(f"{human_money(row['spend'])}: {meaning}" if len(found) > 1 else meaning)
+    return said or [_STATUSES[status][1]]
 
 
 def _dead_letters(to: Console, rows: list[dict[str, Any]]) -> None:

@@ -108,14 +108,8 @@ def price_shares(store: Store) -> list[dict[str, Any]]:
     )
 
 
-ORIGINS: Final = {
-    "billed": "billed by an invoice",
-    "vendor_reported": "stated by the vendor",
-    "usage": "computed from reported usage",
-    "counted": "of tokens counted exactly",
-    "estimated": "of tokens counted with an error",
-}
-"""Where dollars come from, the surest first."""
+ORIGINS: Final = ("billed", "vendor_reported", "usage", "counted", "estimated")
+"""Where dollars come from, as ``cost_source`` says it, the surest first."""
 
 
 def provenance(store: Store) -> list[dict[str, Any]]:

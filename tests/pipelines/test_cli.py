@@ -70,7 +70,7 @@ def test_the_summary_is_exact_in_json_and_csv_and_readable_as_a_table(place: Pat
     rows = list(csv.DictReader(io.StringIO(text)))
     assert sum(Decimal(row["spend"]) for row in rows) == SPEND
     screen = finops("summary", "--to", "chdb://store", cwd=place).stdout
-    for shown in ("$0.035", "10 calls", "search", "gpt-4o", "priced", "not_json", "llm-finops reconcile"):
+    for shown in ("$0.035", "10 calls", "search", "gpt-4o", "tokens that the vendor reported", "not_json", "llm-finops reconcile"):
         assert shown in screen
     assert max(map(len, screen.splitlines()[:40])) <= 100
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import shutil
 from collections import Counter as Tally
@@ -226,6 +227,8 @@ def test_odd_but_readable_calls_are_kept_and_say_what_is_odd(store: Store, addre
 def test_dollars_say_where_they_come_from_and_how_far_they_may_be_off(
     store: Store, address: StoreAddress, tmp_path: Path
 ) -> None:
+    from pipelines.report import print_report
+    from pipelines.show import human_money
     from pipelines.summary import provenance
 
     silent = {k: v for k, v in GOOD.items() if k != "usage"}
@@ -264,7 +267,8 @@ def test_dollars_say_where_they_come_from_and_how_far_they_may_be_off(
     assert one["cost_error"] == error > 0
     assert [rows[name]["cost_error"] for name in ("reported", "stated", "counted", "thinks")] == [0, 0, 0, None]
     assert all(row["list_cost"] == row["cost"] for row in rows.values())
-    assert {row["name"]: (row["spend"], row["error"]) for row in provenance(store)} == {
+    sourced = {row["name"]: row for row in provenance(store)}
+    assert {name: (row["spend"], row["error"]) for name, row in sourced.items()} == {
         "billed": (0, 0),
         "vendor_reported": (Decimal("0.5"), 0),
         "usage": (rows["reported"]["cost"], 0),
@@ -272,6 +276,19 @@ def test_dollars_say_where_they_come_from_and_how_far_they_may_be_off(
         "estimated": (2 * one["cost"] + rows["thinks"]["cost"], 2 * error),
     }
     holds(store)
+    screen = io.StringIO()
+    print_report(store, [], screen)
+    said = " ".join(screen.getvalue().partition("How sure the dollars are")[2].split())
+    money = {name: human_money(row["spend"]) for name, row in sourced.items()}
+    for status in (
+        f"reported 2 33.3% {human_money(sourced['usage']['spend'] + sourced['vendor_reported']['spend'])} 100.0%"
+        " $0.50: dollars that the vendor itself stated with the call"
+        f" {money['usage']}: tokens that the vendor reported, times their price",
+        f"{money['counted']}: no usage reported: text counted by the model's own tokenizer"
+        f" {money['estimated']}: no usage reported: text estimated by another tokenizer, or without unseen reasoning,"
+        f" ± {human_money(2 * error)}",
+    ):
+        assert status in said
 
 
 def test_undated_calls_keep_their_first_time_when_the_file_is_touched(
