@@ -28,6 +28,7 @@ from sinks.reprice import (
     PriceRun,
     Scope,
     compared,
+    contracted,
     follow,
     keep,
     late,
@@ -41,6 +42,7 @@ from sinks.reprice import (
 from sinks.retag import minutes_of, spans
 from sinks.retention import closed_before, floors
 from transforms.price import Book, load_book
+from transforms.price.contracts import contracts_of
 from transforms.rows import money_columns
 from transforms.terms import Timeline, which
 
@@ -77,6 +79,11 @@ class Prices:
         self.books = tuple(compiled.values())
 
     @property
+    def contracts(self) -> frozenset[str]:
+        """The names of the contracts that are stated."""
+        return frozenset(contract.name for one in self._terms for contract in contracts_of(one.contracts))
+
+    @property
     def version(self) -> str:
         """Of the book; of several, a hash of which holds when."""
         if len(self.books) == 1:
@@ -95,6 +102,12 @@ class Prices:
             parts = [(calls.filter(pa.array(numbers == n)), self._of[n]) for n in sorted(set(numbers.tolist()))]
         for part, book in parts:
             yield part, money_columns(price_batch(part, book, number))
+
+
+def unstated(store: Store, prices: Prices, since: int, until: int, scope: Scope = EVERYTHING) -> str:
+    """Which calls of a range are under contracts that these prices do not state, in words; empty if none are."""
+    lost = {name: calls for name, calls in contracted(store, since, until, scope).items() if name not in prices.contracts}
+    return ", ".join(f"{calls:,} calls are under contract {name}" for name, calls in lost.items())
 
 
 # ---- what it would come to

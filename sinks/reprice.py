@@ -134,6 +134,14 @@ def leaves(store: Store, span: Span, before_run: int | None = None, scope: Scope
     )
 
 
+def contracted(store: Store, since: int, until: int, scope: Scope = EVERYTHING) -> dict[str, int]:
+    """How many calls of a range and a scope each contract prices now, by its name."""
+    where = f"{_inside((since, until - 60))}{scope.condition()} AND contract != ''"
+    table = store.table(CALLS.name)
+    rows = store.rows(f"SELECT contract, count() FROM {table} FINAL WHERE {where} GROUP BY contract ORDER BY contract")
+    return {str(name): int(calls) for name, calls in rows}
+
+
 def late(store: Store, run: PriceRun) -> int:
     """How many calls of a run's range and scope do not have its figures, nor those of a later one: they came after it."""
     where = f"{_inside((run.since, run.until - 60))}{run.scope.condition()} AND price_run < {run.number}"

@@ -40,6 +40,7 @@ def _scoped(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+_CONTRACTS: Final = "--price-contracts FILE"
 _LAST: Final = 2**32 - 60 - 2**32 % 60
 
 
@@ -80,7 +81,10 @@ def check(
     with _bar(len(over)) as bar:
         scope = scope_of(**only)
         found = pricing.check(store, prices, over, by, lambda done: bar.update(done - bar.pos), scope)
-    show(pricing.diff_table(found.rows(), by, f"Under book {prices.version}{_only(scope)}", "nothing was written"), fmt)
+    lost = pricing.unstated(store, prices, _seconds(since) or 0, _seconds(before) or _LAST, scope)
+    warning = f"{lost}, which is not stated ({_CONTRACTS}): they are priced without; " if lost else ""
+    note = f"{warning}nothing was written"
+    show(pricing.diff_table(found.rows(), by, f"Under book {prices.version}{_only(scope)}", note), fmt)
 
 
 @reprice.command()
@@ -91,6 +95,7 @@ def check(
 @_scoped
 @click.option("--since", required=True, type=click.DateTime(_MINUTES), help="Calls from this time on, UTC.")
 @click.option("--before", required=True, type=click.DateTime(_MINUTES), help="Calls before this time, UTC.")
+@click.option("--without-contracts", is_flag=True, help="Also price calls whose contract is not stated, without it.")
 def apply(
     settings: Settings,
     fmt: str,
@@ -98,6 +103,7 @@ def apply(
     by: tuple[str, ...],
     since: datetime,
     before: datetime,
+    without_contracts: bool,
     **only: tuple[str, ...],
 ) -> None:
     """Give the calls of a range the prices of a book, as a run with a number. What they cost before stays readable.
@@ -114,6 +120,10 @@ def apply(
         raise SettingsError("--since must be before --before, both from 1970 to 2106")
     store = open_store(settings)
     prices = _prices(store, settings, announced)
+    lost = pricing.unstated(store, prices, max(start, pricing.closed_until(store)), end, scope)
+    if lost and not without_contracts:
+        fix = f"name its file ({_CONTRACTS}), or say --without-contracts to price them without"
+        raise SettingsError(f"{lost}, which is not stated: {fix}")
     with _bar(len(pricing.open_spans(store, start, end))) as bar:
         wait = settings.runner.wait_seconds
         run, found = pricing.apply(store, prices, start, end, by, wait, lambda done: bar.update(done - bar.pos), scope=scope)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import pipelines.reprice
 from pipelines.cli import cli
 from pipelines.errors import SettingsError
-from pipelines.reprice import Prices, apply, check, compare, late_calls, numbered, open_spans, undo
+from pipelines.reprice import Prices, apply, check, compare, late_calls, numbered, open_spans, undo, unstated
 from pipelines.state import State
 from pipelines.terms import Content, announce_from, timeline
 from schemas.tables import CALLS, MONEY_COLUMNS
@@ -335,6 +335,32 @@ def test_a_contract_is_part_of_what_history_is_priced_by(filled: Store) -> None:
     for key, cost, list_cost, contract in rows:  # a tenth less is a whole number of pico-dollars for each of these rates
         assert (cost, list_cost, contract) == (listed[key] * Decimal("0.9"), listed[key], "deal")
     sums_hold(filled)
+    assert unstated(filled, prices("up"), START, END) == f"{len(rows)} calls are under contract deal"
+    assert unstated(filled, prices("up"), START, END, scope_of(providers=["nobody"])) == ""
+    assert unstated(filled, Prices((terms,)), START, END) == ""
+
+
+def test_calls_keep_their_contract_unless_it_is_said(filled: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.stores.open_store", lambda _: filled)
+    deal = tmp_path / "deal.toml"
+    deal.write_text('[[contract]]\nname = "deal"\nproviders = ["openai"]\nfrom = 2020-01-01\ndiscount = "10"\n')
+    to, dates = ["--to", str(filled.address)], ["--since", "2020-01-01", "--before", "2040-01-01"]
+
+    def run(*words: str) -> str:
+        result = CliRunner().invoke(cli, ["reprice", *words], catch_exceptions=False, standalone_mode=False)
+        assert result.exception is None
+        return " ".join(result.stdout.split())
+
+    run("apply", *to, *dates, "--price-contracts", str(deal))
+    ((calls, spent),) = filled.rows(f"SELECT countIf(contract = 'deal'), sum(cost) FROM {filled.table('calls')} FINAL")
+    assert calls
+    assert f"{calls} calls are under contract deal, which is not stated (--price-contracts FILE)" in run("check", *to)
+    assert "contract" not in run("check", *to, "--price-contracts", str(deal))
+    with pytest.raises(SettingsError, match=f"{calls} calls are under contract deal.*--without-contracts"):
+        run("apply", *to, *dates)
+    assert filled.rows(f"SELECT sum(cost) FROM {filled.table('calls')} FINAL") == [(spent,)]
+    run("apply", *to, *dates, "--without-contracts")
+    assert filled.rows(f"SELECT countIf(contract != ''), sum(cost) > {spent} FROM {filled.table('calls')} FINAL") == [(0, 1)]
 
 
 def test_announced_prices_hold_from_their_event_time(filled: Store) -> None:
