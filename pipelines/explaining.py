@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -27,8 +27,9 @@ _TEXTS: Final = ("provider", "model", "service_tier", "region_scope", "speed", "
 _FLAGS: Final = ("batch", "spillover", "gateway_cache_hit")
 _NUMBERS: Final = ("http_status", *UNITS[:-1], "counted_input_error", "counted_output_error", "reported_cost")
 _READ: Final = (*_TEXTS, "reported_cost_by", *Payer._fields, *_FLAGS, *_NUMBERS)
+_VENDOR: Final = ("vendor_input", "vendor_output", "vendor_total")
 _PRICED: Final = ("cost", "price_status", "rate_id", "book_version", "price_run", "cost_source")
-_STORED: Final = ("service_tier_requested", "model_requested", *_PRICED)
+_STORED: Final = ("service_tier_requested", "model_requested", "time_quality", "usage_quality", "flags", *_VENDOR, *_PRICED)
 _IDS: Final = ("provider_call_id", "request_id", "span_id")
 _MOST: Final = 20
 
@@ -123,6 +124,7 @@ def facts(one: Explained) -> dict[str, Any]:
     known: dict[str, Any] = {
         "call_key": call.get("hex_key"),
         "event_time": iso(call["event_time"]),
+        "time_is_of": _TIMES.get(call.get("time_quality", ""), ""),
         "provider": call["provider"],
         "model": call["model"],
         "read_as": f"{found.alias} of {entry.model}" if entry and found.alias else found.alias,
@@ -132,6 +134,9 @@ def facts(one: Explained) -> dict[str, Any]:
         "price_reason": found.reason,
         "why": found.why,
         "cost": None if found.cost is None else exact(found.cost),
+        "stated_cost": _stated(call),
+        "usage": _usage(call),
+        "flags": ", ".join(call.get("flags") or ()),
         "account": call.get("account"),
         "contract": entry.contract if entry else "",
         "rate_id": entry.rate_id if entry else "",
@@ -145,6 +150,28 @@ def facts(one: Explained) -> dict[str, Any]:
         "stored": verdict(one),
     }
     return {name: value for name, value in known.items() if value not in ("", None) or name == "cost"}
+
+
+_TIMES: Final = {
+    "transport": "when it was sent or read: the log says no time",
+    "implausible": "when it was sent or read: the log's time cannot be",
+}
+
+
+def _stated(call: Mapping[str, Any]) -> str:
+    """What the record itself said of its cost, and by whom."""
+    cost = call.get("reported_cost")
+    if cost is None:
+        return ""
+    return f"{_money(cost if isinstance(cost, Decimal) else dollars(cost))} by {call['reported_cost_by'] or 'the record'}"
+
+
+def _usage(call: Mapping[str, Any]) -> str:
+    """What the vendor reported, where its figures contradict each other or are not whole."""
+    if call.get("usage_quality", "ok") in ("", "ok"):
+        return ""
+    said = [f"{name.removeprefix('vendor_')} {call[name]:,}" for name in _VENDOR if call.get(name) is not None]
+    return f"{call['usage_quality']}; the vendor reported {', '.join(said) or 'no totals'}"
 
 
 def _span(start: int, end: int) -> str:

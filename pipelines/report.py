@@ -69,6 +69,11 @@ def sections(store: Store) -> dict[str, Table]:
             [_NAME, Column("spend", Kind.MONEY), Column("error", Kind.MONEY)],
             "Where the dollars come from",
         ),
+        "doubt": table_of(
+            summary.doubts(store),
+            [_NAME, _CALLS, Column("spend", Kind.MONEY), Column("meaning")],
+            "What is doubtful of calls that have figures",
+        ),
         "unpriced": table_of(
             summary.unpriced(store),
             [Column("reason"), Column("provider"), Column("model"), _CALLS],
@@ -117,7 +122,8 @@ def print_report(store: Store, next_commands: Sequence[tuple[str, str]], file: I
             _spend_table(to, f"Spend by {group}", rows, totals.spend)
     _hours(to, summary.spend_by_hour(store))
     _prompts(to, summary.top_prompts(store, 6), totals.spend)
-    _certainty(to, summary.price_shares(store), summary.provenance(store), summary.unpriced(store, 4), totals)
+    _certainty(to, summary.price_shares(store), summary.provenance(store), summary.unpriced(store), totals)
+    _doubts(to, summary.doubts(store))
     _dead_letters(to, summary.dead_letters(store))
     _next(to, next_commands)
 
@@ -211,6 +217,9 @@ def _prompts(to: Console, rows: list[dict[str, Any]], total: Decimal) -> None:
     to.print(Text("  fixed: tokens of system prompt and tool schemas, paid again on every call\n", style="dim"))
 
 
+_REASONS: Final = 4
+"""Reasons without price that are listed; the section has all."""
+
 _STATUSES: Final = {
     "priced": ("reported", "tokens that the vendor reported, times their price"),
     "estimated": ("from the text", "no usage was reported: counted from the text"),
@@ -257,10 +266,22 @@ def _certainty(
         for said in _means(row["name"], origins):
             to.print(Padding(Text(said, style="dim"), (0, 0, 0, 4), expand=False))
     to.print()
-    for row in reasons:
+    for row in reasons[:_REASONS]:
         model = printable(f"{row['provider']}/{row['model'] or '?'}")
         to.print(Text(f"  {row['calls']:,} x {row['reason']}: {model}", style="yellow"), no_wrap=True, overflow="ellipsis")
+    more = sum(row["calls"] for row in rows if row["name"] == "unpriced") - sum(row["calls"] for row in reasons[:_REASONS])
+    if reasons and more:
+        to.print(Text(f"  {more:,} x others: llm-finops summary --by unpriced", style="yellow"))
     if reasons:
+        to.print()
+
+
+def _doubts(to: Console, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        calls = "1 call" if row["calls"] == 1 else f"{row['calls']:,} calls"
+        said = Text(f"{calls} ({human_money(row['spend'])}): {row['meaning']}", style="yellow")
+        to.print(Padding(said, (0, 0, 0, 2), expand=False))
+    if rows:
         to.print()
 
 

@@ -123,11 +123,27 @@ def provenance(store: Store) -> list[dict[str, Any]]:
     return [{"name": name, "spend": spend[name], "error": row["error"] if name == "estimated" else none} for name in ORIGINS]
 
 
-def unpriced(store: Store, top: int = 8) -> list[dict[str, Any]]:
-    """Why calls have no price: reason, provider, model and how many."""
+DOUBTS: Final = {
+    "inconsistent": ("usage_quality = 'inconsistent'", "tokens that were reported contradict each other; calls.flags says how"),
+    "no_time": ("time_quality = 'transport'", "the log says no time: dated, and priced, by when they were sent or read"),
+    "odd_time": ("time_quality = 'implausible'", "the log's time cannot be: dated, and priced, by when they were sent or read"),
+}
+"""What makes the figures of a call doubtful though they are there: the condition, and what it means."""
+
+
+def doubts(store: Store) -> list[dict[str, Any]]:
+    """Calls and spend of what is doubtful; a call may be in several."""
+    sums = ", ".join(f"countIf({of}), sumIf(ifNull(cost, 0), {of})" for of, _ in DOUBTS.values())
+    row = store.rows(f"SELECT {sums} FROM {store.table('calls')} FINAL")[0]
+    pairs = zip(DOUBTS, row[::2], row[1::2], strict=True)
+    return [{"name": name, "calls": calls, "spend": spend, "meaning": DOUBTS[name][1]} for name, calls, spend in pairs if calls]
+
+
+def unpriced(store: Store) -> list[dict[str, Any]]:
+    """Why calls have no price: reason, provider, model and how many, most first."""
     return store.named_rows(
         f"SELECT price_reason AS reason, provider, model, count() AS calls FROM {store.table('calls')} FINAL"
-        f" WHERE price_status = 'unpriced' GROUP BY reason, provider, model ORDER BY calls DESC, reason, model LIMIT {int(top)}"
+        f" WHERE price_status = 'unpriced' GROUP BY reason, provider, model ORDER BY calls DESC, reason, model"
     )
 
 

@@ -291,6 +291,34 @@ def test_dollars_say_where_they_come_from_and_how_far_they_may_be_off(
         assert status in said
 
 
+def test_what_is_doubtful_of_calls_with_figures_is_on_the_screen(store: Store, address: StoreAddress, tmp_path: Path) -> None:
+    from pipelines.report import print_report
+    from pipelines.summary import doubts
+
+    undated = {k: v for k, v in GOOD.items() if k != "started_at"}
+    usage = {"input_total": 100, "cached_input": 300, "output_total": 10}
+    records = [
+        GOOD | {"id": "whole", "model": "gpt-4o"},
+        GOOD | {"id": "cached", "model": "gpt-4o", "usage": usage},
+        undated | {"id": "when", "model": "gpt-4o"},
+        GOOD | {"id": "later", "model": "gpt-4o", "started_at": "2091-01-01T00:00:00Z"},
+    ]
+    path = tmp_path / "calls.jsonl"
+    path.write_text("\n".join(map(json.dumps, records)))
+    go(address, path)
+    spend = dict(store.rows(f"SELECT provider_call_id, cost FROM {store.table('calls')} FINAL"))
+    assert [(row["name"], row["calls"], row["spend"]) for row in doubts(store)] == [
+        ("inconsistent", 1, spend["cached"]),
+        ("no_time", 1, spend["when"]),
+        ("odd_time", 1, spend["later"]),
+    ]
+    screen = io.StringIO()
+    print_report(store, [], screen)
+    said = " ".join(screen.getvalue().split())
+    assert "1 call ($0.000475): tokens that were reported contradict each other; calls.flags says how" in said
+    assert "the log says no time: dated, and priced, by when they were sent or read" in said
+
+
 def test_undated_calls_keep_their_first_time_when_the_file_is_touched(
     store: Store, address: StoreAddress, tmp_path: Path
 ) -> None:

@@ -415,6 +415,9 @@ BOTH = [{**EVENTS[0], "id": f"twin-{n}", "request_id": "together", "started_at":
 OTHERS = [
     {**EVENTS[0], "id": "stranger", "model": "gpt-99"},
     {**EVENTS[0], "id": "failed", "status": "error", "usage": None},
+    {**EVENTS[0], "id": "odd", "usage": {"input_total": 100, "cached_input": 300, "output_total": 10}},
+    {**EVENTS[0], "id": "dear", "reported_cost": {"usd": "0.5", "by": "gateway"}},
+    {name: value for name, value in EVENTS[0].items() if name != "started_at"} | {"id": "when"},
     {**EVENTS[0], "id": "mine", "provider": "acme", "model": "large-latest", "usage": {"input_fresh": 1001, "output_visible": 10}},
 ]
 
@@ -469,6 +472,14 @@ def test_explain_says_why_there_is_no_sum(filled: Filled) -> None:
     assert refused("explain", "absent", "--to", store)[0] == 1
     code, said = refused("explain", "together", "--to", store)
     assert (code, "2 calls" in said, "call_key" in said) == (2, True, True)
+
+
+def test_explain_says_what_is_odd_about_a_call(filled: Filled) -> None:
+    odd, dear, when = (explained(filled.to, call) for call in ("odd", "dear", "when"))
+    assert (odd["usage"], odd["flags"]) == ("inconsistent; the vendor reported input 100, output 10", "cached_exceeds_input")
+    assert dear["stated_cost"] == "$0.5 by gateway"
+    assert when["time_is_of"] == "when it was sent or read: the log says no time"
+    assert not {"usage", "flags", "stated_cost", "time_is_of"} & explained(filled.to, "chatcmpl-3").keys()
 
 
 def test_explain_without_a_store(own: Path) -> None:
