@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from schemas.call import Call
 from tests.price.calls import batch, dollars
+from transforms.decode import decode_record
 from transforms.price import Book, load_book, price_batch
 
 
@@ -280,6 +282,17 @@ def test_unknown_is_null_and_never_zero(book: Book, call: dict[str, Any], reason
     assert (priced.price_status, priced.price_reason) == (["unpriced"], [reason])
     assert priced.null.tolist() == [True]
     assert priced.cost_source == [""]
+
+
+def test_what_ollama_serves_is_not_called_self_hosted(book: Book) -> None:
+    (call,) = decode_record(
+        b'{"provider": "ollama", "url": "https://ollama.com/v1/chat/completions", "request": {"model": "gpt-oss:120b", "messages": []},'
+        b' "response": {"model": "gpt-oss:120b", "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 3}}}'
+    )
+    assert isinstance(call, Call)
+    assert call.provider == "ollama-cloud"
+    priced = price_batch(batch([{"provider": call.provider, "model": call.model, "input_fresh": 9}]), book, 1)
+    assert (priced.price_status, priced.rate_id) == (["free"], ["ollama-cloud/subscription"])
 
 
 def test_self_hosted_models_are_free_by_statement(book: Book) -> None:

@@ -123,6 +123,8 @@ def read_context(call: Call, record: dict[str, Any]) -> bool:
             read_tags(value, tags)
     if "provider" in record:
         call.provider = call.provider.lower()
+        if call.provider == "ollama" and call.endpoint_host == "ollama.com":  # the label of the software, not of who serves
+            call.provider = "ollama-cloud"
     if start is not None:
         times.start(call, start)
     if end is not None:

@@ -46,7 +46,7 @@ _HOSTS: Final = {
     "openrouter.ai": "openrouter",
     "api.cohere.com": "cohere",
     "api.cohere.ai": "cohere",
-    "ollama.com": "ollama",
+    "ollama.com": "ollama-cloud",
     "api.perplexity.ai": "perplexity",
     "api.z.ai": "zai",
     "open.bigmodel.cn": "zai",
