@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from importlib.metadata import version
+from typing import Any
 
 import click
 
@@ -22,7 +23,17 @@ from pipelines.commands.trying import demo, generate
 from pipelines.errors import fail
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Piped(click.Group):
+    """Commands whose reader may go away (``head``): that is no failure, and click would end with 1, which is of checks."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            sys.exit(fail(error))
+
+
+@click.group(cls=_Piped, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(version("llm-finops"))
 def cli() -> None:
     """What LLM calls cost, why, and what to do about it: from the call logs you already have.
@@ -52,7 +63,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(fail(KeyboardInterrupt()))
+    except SystemExit:
+        raise
     except BaseException as error:
-        if isinstance(error, SystemExit):
-            raise
         sys.exit(fail(error))

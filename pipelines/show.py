@@ -116,7 +116,14 @@ def show(table: Table, fmt: str = Format.TABLE, file: IO[str] | None = None) -> 
 def console(file: IO[str]) -> Console:
     """A console that is as wide as the terminal, else ``COLUMNS``, else 80; plain where ``NO_COLOR`` is set."""
     wide = None if file.isatty() else int(os.environ.get("COLUMNS") or 80)
-    return Console(file=file, width=wide, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    return _Piped(file=file, width=wide, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+class _Piped(Console):
+    """A console whose reader may go away (``head``), which is no failure: it is told to who catches it, as by other output."""
+
+    def on_broken_pipe(self) -> None:
+        raise
 
 
 def as_json(table: Table) -> str:

@@ -75,6 +75,16 @@ def test_the_summary_is_exact_in_json_and_csv_and_readable_as_a_table(place: Pat
     assert max(map(len, screen.splitlines()[:40])) <= 100
 
 
+@pytest.mark.parametrize("words", ["summary --to chdb://store", "audit --to chdb://store --top 0", "prices list --format csv"])
+def test_a_reader_that_goes_away_is_no_failure(place: Path, words: str) -> None:
+    """``audit | head`` must not end as if a check had found something."""
+    closed = "import os, sys; os.close(1); r, w = os.pipe(); os.close(r); os.dup2(w, 1); from pipelines.cli import main; main()"
+    ran = subprocess.run(
+        [sys.executable, "-c", closed, *words.split()], cwd=place, env={**os.environ, "PYTHONPATH": os.getcwd()}, capture_output=True
+    )
+    assert (ran.returncode, ran.stderr) == (0, b"")
+
+
 def test_reconcile_holds_then_finds_and_repairs(place: Path) -> None:
     good = finops("reconcile", "--to", "chdb://store", "--format", "json", cwd=place)
     assert good.returncode == 0
