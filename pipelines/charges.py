@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from pipelines.errors import InputError, SettingsError
 from pipelines.invoices import Invoice
-from pipelines.show import Column, Kind, Table, dollars, human_money, table_of
+from pipelines.show import Column, Kind, Table, dollars, human_amount, table_of
 from pipelines.state import State
 from schemas.invoice import Charge, Import
 from sinks.charges import imports, lines, put, record, sums
 from sinks.clickhouse import Store
-from transforms.invoice.imports import DAY, Part, day, days_in_force, doubled, in_force, outside, parts, unlike
+from transforms.invoice.imports import DAY, Part, day, days_in_force, doubled, in_force, outside, parts, unlike, unlike_currency
 
 _SUMS: Final = ("billed", "usage", "credit", "tax", "purchase", "adjustment")
 _NAMES: Final = ("provider", "account", "first_day", "last_day", "currency")
@@ -40,20 +40,22 @@ def import_invoices(
     until: int | None = None,
     whole: bool = False,
     wait_s: float = 0,
+    currencies: Collection[str] = (),
 ) -> list[Outcome]:
     """Keep what was read. All of it is in force at once, or nothing.
 
     ``since``, ``until``: the days that the files are whole for; else those that they charge for. ``whole``: they are, though
-    lines in force have days or projects that they lack.
+    lines in force have days or projects that they lack. ``currencies``: those that lines may be in, though lines in force for
+    their days are in others.
 
     Raises:
-        InputError: files seem to hold the same charges, or not all that belongs to their days.
+        InputError: files seem to hold the same charges, not all that belongs to their days, or another currency than theirs.
     """
     refuse_parts_of(invoice, since, until)
     found = parts(invoice.charges, since, until)
     with State(store.address, wait_s=wait_s):
         known = imports(store)
-        made = [_outcome(store, known, part, whole) for part in found]
+        made = [_outcome(store, known, part, whole, currencies) for part in found]
         highest = max((one.number for one in known), default=0)
         for n, (one, part, old, replaced) in enumerate(made):
             if not one.number:
@@ -82,11 +84,16 @@ def refuse_parts_of(invoice: Invoice, since: int | None, until: int | None) -> N
         raise InputError(f"{one.file}, row {one.row}: is for {period}, which is not within --from-time and --until")
 
 
-def _outcome(store: Store, known: Sequence[Import], part: Part, whole: bool) -> Outcome:
+def _outcome(store: Store, known: Sequence[Import], part: Part, whole: bool, currencies: Collection[str]) -> Outcome:
     same = next((one for one in reversed(known) if one.fingerprint == part.fingerprint and one.state != "removed"), None)
     if same is not None and same.state == "imported":
         return Outcome(same, part, _state(same, days_in_force(known).get(same.number, 0)), {})
     standing = lines(store, [part.provider], part.account, part.since, part.until)
+    if why := unlike_currency(part, standing, currencies):
+        raise InputError(
+            f"{why}. Calls are priced in USD, and lines in other currencies are neither compared nor applied: import an export in"
+            " USD, or remove what is in force, or name the currency with --currency"
+        )
     if not whole and (why := unlike(part, standing)):
         raise InputError(
             f"{part.provider}, account {part.account or '(none)'}: {why}. An import stands for all of its days: name all files"
@@ -142,10 +149,11 @@ def outcomes_table(outcomes: Sequence[Outcome], brief: bool) -> Table:
         for c in outcome.part.charges:
             by_currency[c.currency].append(c)
         for currency, some in sorted(by_currency.items()):
-            money = {"lines": len(some), "billed": dollars(sum(c.billed for c in some))}
+            billed = dollars(sum(c.billed for c in some))
+            money = {"lines": len(some), "billed": human_amount(billed, currency) if brief else billed}
             rows.append({**_named(outcome.one), "currency": currency, **money, "outcome": said(outcome)})
-    columns = [Column("invoice", Kind.COUNT), *map(Column, _BRIEF if brief else _NAMES)]
-    columns += [Column("lines", Kind.COUNT), Column("billed", Kind.MONEY), Column("outcome")]
+    columns = [Column("invoice", Kind.COUNT), *_whose(rows, brief)]
+    columns += [Column("lines", Kind.COUNT), Column("billed", Kind.AMOUNT if brief else Kind.MONEY), Column("outcome")]
     return table_of(rows, columns, "Imported")
 
 
@@ -161,7 +169,7 @@ def _money(charges: Sequence[Charge]) -> str:
     sums: dict[str, int] = defaultdict(int)
     for c in charges:
         sums[c.currency] += c.billed
-    return ", ".join(human_money(dollars(s)) if name == "USD" else f"{dollars(s):f} {name}" for name, s in sorted(sums.items()))
+    return ", ".join(human_amount(dollars(billed), currency) for currency, billed in sorted(sums.items()))
 
 
 def imports_table(store: Store, every: bool, brief: bool) -> Table:
@@ -178,25 +186,32 @@ def imports_table(store: Store, every: bool, brief: bool) -> Table:
     rows = []
     for row in sorted(found, key=lambda row: (row["invoice"], row["currency"])):
         one = known[row["invoice"]]
+        amounts = {name: row["billed_" if name == "billed" else name] for name in _SUMS}
         rows.append(
             {
                 **_named(one),
                 **row,
-                "billed": row["billed_"],
+                **{name: human_amount(amount, row["currency"] or "USD") if brief else amount for name, amount in amounts.items()},
                 "state": _state(one, days.get(one.number, 0)),
                 "unreadable": one.unreadable,
                 "imported_at": datetime.fromtimestamp(one.at, UTC),
                 "source": one.source,
             }
         )
-    columns = [Column("invoice", Kind.COUNT), *map(Column, _BRIEF if brief else _NAMES), Column("lines", Kind.COUNT)]
+    columns = [Column("invoice", Kind.COUNT), *_whose(rows, brief), Column("lines", Kind.COUNT)]
     money = _SUMS if not brief else ("billed",) if every else ("billed", "credit", "tax")
-    columns += [Column(name, Kind.MONEY) for name in money]
+    columns += [Column(name, Kind.AMOUNT if brief else Kind.MONEY) for name in money]
     columns += [Column("state")] if every or not brief else []
     columns += [] if brief else [Column("unreadable", Kind.COUNT), Column("imported_at", Kind.TIME), Column("source")]
     others = len(known) - len(days)
     note = f"{others:,} more not in force: --all" if others and not every else ""
     return table_of(rows, columns, "Imports" if every else "Imports in force", note)
+
+
+def _whose(rows: Sequence[dict[str, Any]], brief: bool) -> list[Column]:
+    """Columns of what lines are of; ``brief``: the currency only where there is another than USD."""
+    several = any(row["currency"] not in ("", "USD") for row in rows)
+    return [*map(Column, (*_BRIEF, "currency") if brief and several else _BRIEF if brief else _NAMES)]
 
 
 def _named(one: Import) -> dict[str, Any]:

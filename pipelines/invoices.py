@@ -16,7 +16,7 @@ import click
 import orjson
 
 from pipelines.errors import CheckFailed, InputError
-from pipelines.show import Column, Format, Kind, Table, as_json, dollars, human_money, show, table_of
+from pipelines.show import Column, Format, Kind, Table, as_json, dollars, human_amount, human_money, show, table_of
 from pipelines.text import printable
 from schemas.invoice import Charge, Finding
 from sinks.clickhouse import Store
@@ -294,23 +294,32 @@ def _totals(found: Comparison) -> Table:
 
 def left_out(invoice: Invoice) -> list[str]:
     """What of the files is not compared, in words."""
+    return [*left_unread(invoice), *foreign(invoice.charges, "not compared")]
+
+
+def foreign(charges: Iterable[Charge], fate: str) -> list[str]:
+    """Lines in other currencies than US dollars, in words: what they are (``fate``), their sum and why."""
     others: dict[str, list[Charge]] = defaultdict(list)
-    for c in invoice.charges:
+    for c in charges:
         if c.currency != "USD":
             others[c.currency].append(c)
     said = []
-    for currency, charges in sorted(others.items()):
-        total = dollars(sum(c.billed for c in charges)).normalize()
-        said.append(
-            f"{len(charges):,} lines in {currency} are not compared, {total:f} {currency} in all: calls are priced in USD"
-        )
-    return [*left_unread(invoice), *said]
+    for currency, some in sorted(others.items()):
+        files = _listed(list(dict.fromkeys(c.file for c in some)))
+        total = dollars(sum(c.billed for c in some)).normalize()
+        lines = f"{len(some):,} lines in {currency} are" if len(some) > 1 else f"1 line in {currency} is"
+        said.append(f"{lines} {fate}, {total:f} {currency} in all ({files}): calls are priced in USD")
+    return said
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
 
 
 def left_unread(invoice: Invoice) -> list[str]:
     """What of the files is not in the charges, in words."""
     said = [
-        f"{lines:,} lines of other services left out: {human_money(dollars(billed)) if currency == 'USD' else currency}"
+        f"{lines:,} lines of other services left out: {human_amount(dollars(billed), currency)}"
         for currency, (lines, billed) in sorted(invoice.elsewhere.items())
     ]
     fine = sum(c.places > 12 for c in invoice.charges)
@@ -364,19 +373,23 @@ def print_invoice(invoice: Invoice, fmt: str) -> None:
                 "lines": len(some),
                 "first": min(_period(c.start, c.start + 1) for c in some),
                 "last": max(_period(c.end - 1, c.end) for c in some),
-                "billed": dollars(sum(c.billed for c in some)),
+                "billed": human_amount(dollars(sum(c.billed for c in some)), currency),
             }
             for (provider, category, currency), some in sorted(sums.items())
         ]
         names = ("provider", "category", "currency", "first", "last")
-        columns = [*map(Column, names), Column("lines", Kind.COUNT), Column("billed", Kind.MONEY)]
+        columns = [*map(Column, names), Column("lines", Kind.COUNT), Column("billed", Kind.AMOUNT)]
         show(table_of(rows, columns, "Charges by category"))
         click.echo()
         largest = sorted(invoice.charges, key=lambda c: -abs(c.billed))[:TOP]
-        few = [{**_line(c), "period": _period(c.start, c.end), "tokens": c.tokens} for c in largest]
-        shown = [*map(Column, ("period", "account", "model", "kind")), Column("tokens", Kind.COUNT), Column("billed", Kind.MONEY)]
+        few = [
+            {**_line(c), "period": _period(c.start, c.end), "billed": human_amount(dollars(c.billed), c.currency)}
+            for c in largest
+        ]
+        shown = [*map(Column, ("period", "account", "model", "kind")), Column("tokens", Kind.COUNT)]
+        shown += [Column("billed", Kind.AMOUNT), Column("description")]
         more = f"{len(invoice.charges) - TOP:,} more: --format csv" if len(invoice.charges) > TOP else ""
-        show(table_of(few, [*shown, Column("description")], "Largest lines", more))
+        show(table_of(few, shown, "Largest lines", more))
     for note in left_out(invoice):
         click.echo(printable(note), err=True)
 

@@ -45,13 +45,15 @@ class Format(StrEnum):
 class Kind(StrEnum):
     """What a column holds, which decides how people see it.
 
-    ``MONEY`` is a Decimal (or whole number) of dollars, never a float; ``SHARE`` a fraction of one; ``BYTES`` and
-    ``SECONDS`` whole or fractional numbers; ``TIME`` a datetime with its zone.
+    ``MONEY`` is a Decimal (or whole number) of dollars, never a float; ``AMOUNT`` the text of an amount, as
+    ``human_amount`` gives it where a column has several currencies; ``SHARE`` a fraction of one; ``BYTES`` and ``SECONDS``
+    whole or fractional numbers; ``TIME`` a datetime with its zone.
     """
 
     TEXT = "text"
     COUNT = "count"
     MONEY = "money"
+    AMOUNT = "amount"
     SHARE = "share"
     NUMBER = "number"
     BYTES = "bytes"
@@ -202,6 +204,12 @@ def human_money(amount: Decimal | int) -> str:
     return f"{sign}${rounded}"
 
 
+def human_amount(amount: Decimal | int, currency: str) -> str:
+    """As ``human_money`` where the currency is USD, else with its code for the sign of the dollar: ``0.426 EUR``."""
+    said = human_money(amount)
+    return said if currency == "USD" else f"{said.replace('$', '')} {currency}"
+
+
 def human_bytes(size: float) -> str:
     """Bytes in units of 1000, as disks and networks count them."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -239,6 +247,7 @@ _HUMAN: Final[dict[Kind, Callable[[Any], str]]] = {
     Kind.TEXT: lambda value: printable(str(value)),
     Kind.COUNT: lambda value: f"{value:,}",
     Kind.MONEY: human_money,
+    Kind.AMOUNT: lambda value: printable(value),
     Kind.SHARE: lambda value: f"{value * 100:.1f} %",
     Kind.NUMBER: _human_number,
     Kind.BYTES: human_bytes,
@@ -249,6 +258,7 @@ _HUMAN: Final[dict[Kind, Callable[[Any], str]]] = {
 
 _TYPES: Final[dict[Kind, tuple[type, ...]]] = {
     Kind.MONEY: (Decimal, int),
+    Kind.AMOUNT: (str,),
     Kind.COUNT: (int,),
     Kind.TIME: (datetime,),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import click
 from pipelines.commands.options import FORMAT, takes_settings
 from pipelines.errors import CheckFailed, InputError, SettingsError
 from pipelines.sections import Settings
+from schemas.invoice import Charge
 
 _FILES = click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
 _SOME_FILES = click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE…]")
@@ -87,7 +89,7 @@ def compare_files(
     charges = select(read.comparable, providers, first, last)
     if not charges:
         refuse(read)
-        raise InputError(_nothing(files, {c.currency for c in read.charges}, {c.provider for c in read.charges}))
+        raise InputError(_nothing(files, read.charges))
     called = {theirs: ours for ours, theirs in map(condition, spellings)}
     found = compare(charges, our_calls(open_store(settings), charges), models, names, size, called)
     print_comparison(found, read, fmt, by)
@@ -104,6 +106,7 @@ def compare_files(
 @click.option("--from-time", "since", metavar="DAY", help="First day that the files are whole for, UTC. [default: of a charge]")
 @click.option("--until", metavar="DAY", help="First day that they are not for.")
 @click.option("--whole", is_flag=True, help="They are whole for their days, though what is in force has days or projects more.")
+@click.option("--currency", "currencies", multiple=True, metavar="CODE", help="Lines may be in it, though others are in force.")
 @click.option("--partial", is_flag=True, help="Import the rest where rows cannot be read; exits 1 all the same.")
 def import_files(
     settings: Settings,
@@ -112,6 +115,7 @@ def import_files(
     since: str | None,
     until: str | None,
     whole: bool,
+    currencies: tuple[str, ...],
     partial: bool,
 ) -> None:
     """Keep the lines of invoice files in the store: what they charge for a provider, account and day stands from now on.
@@ -120,7 +124,7 @@ def import_files(
     it is finished by running it again.
     """
     from pipelines.charges import import_invoices, outcomes_table
-    from pipelines.invoices import left_unread, read_invoices, refuse
+    from pipelines.invoices import foreign, left_unread, read_invoices, refuse
     from pipelines.show import Format, show
     from pipelines.stores import open_store
     from pipelines.text import printable
@@ -136,9 +140,10 @@ def import_files(
     if not read.charges:
         refuse(read)
         raise InputError(f"{', '.join(map(str, files))}: no charge for a service of models")
-    done = import_invoices(open_store(settings), read, first, last, whole, settings.runner.wait_seconds)
+    allowed = {code.upper() for code in currencies}
+    done = import_invoices(open_store(settings), read, first, last, whole, settings.runner.wait_seconds, allowed)
     show(outcomes_table(done, fmt == Format.TABLE), fmt)
-    for note in left_unread(read):
+    for note in [*left_unread(read), *foreign(read.charges, "kept, and neither compared nor applied")]:
         click.echo(printable(note), err=True)
     refuse(read, "all else was imported")
 
@@ -178,7 +183,7 @@ def apply_invoices(
     from pipelines.billing import Billing, apply, billing, billing_table
     from pipelines.charges import stored
     from pipelines.export import condition, moment
-    from pipelines.invoices import select
+    from pipelines.invoices import foreign, select
     from pipelines.show import show
     from pipelines.stores import open_store
     from pipelines.text import printable
@@ -192,8 +197,11 @@ def apply_invoices(
 
     def work() -> Billing:
         charges = select(stored(store, providers).charges, providers, first, last)
-        if not any(c.category == "usage" for c in charges):
+        usage = [c for c in charges if c.category == "usage"]
+        if not usage:
             raise InputError("no line of usage is in force in the store for these days; see llm-finops invoice import and list")
+        if all(c.currency != "USD" for c in usage):
+            raise InputError(f"nothing can be applied: {'; '.join(foreign(usage, 'left out'))}; import an export in USD")
         return billing(store, charges, models, Decimal(str(tolerance)) / 100, names, called)
 
     if only_check:
@@ -202,7 +210,7 @@ def apply_invoices(
     else:
         run, found = apply(store, work, settings.runner.wait_seconds)
         show(billing_table(found, f"Run {run.number}, {run.book_version}", "applied"), fmt)
-    for note in found.plan.notes:
+    for note in [*found.plan.notes, *foreign(found.charges, "not applied")]:
         click.echo(printable(note), err=True)
 
 
@@ -255,12 +263,15 @@ def _dollars(text: str | None) -> Decimal | None:
     return amount
 
 
-def _nothing(files: tuple[Path, ...], currencies: set[str], providers: set[str]) -> str:
+def _nothing(files: tuple[Path, ...], charges: Sequence[Charge]) -> str:
+    from pipelines.invoices import foreign
+
     named = ", ".join(map(str, files)) or "the store"
+    providers = {c.provider for c in charges}
     if not files and not providers:
         return "no invoice is in force in the store for these providers; see llm-finops invoice import and list"
     if not providers:
         return f"{named}: no charge for a service of models"
-    if "USD" not in currencies:
-        return f"{named}: charges are in {', '.join(sorted(currencies))}; calls are priced in USD, so only USD can be compared"
+    if all(c.currency != "USD" for c in charges):
+        return f"{named}: nothing can be compared: {'; '.join(foreign(charges, 'left out'))}; ask for an export in USD"
     return f"{named}: no charge fits --provider, --from-time and --until; charges are of {', '.join(sorted(providers))}"

@@ -79,7 +79,7 @@ def test_compare_finds_the_hour_that_is_missing(place: Path) -> None:
     assert said["totals"]["calls"] == len(KEPT)
     assert len(said["notes"]) == 2
     assert "1 lines of other services left out" in said["notes"][0]
-    assert "1 lines in EUR are not compared" in said["notes"][1]
+    assert "1 line in EUR is not compared" in said["notes"][1]
 
 
 def test_compare_by_day_in_csv_and_as_a_table(place: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_row_that_cannot_be_read_is_exit_code_1_and_the_rest_is_shown(here: He
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["compare", "euros.csv", "--to", "chdb://store"], 3, "charges are in EUR"),
+        (["compare", "euros.csv", "--to", "chdb://store"], 3, "1 line in EUR is left out, 0.07191 EUR in all"),
         (["compare", "focus.csv", "--to", "chdb://store", "--provider", "azure"], 3, "charges are of openai"),
         (["compare", "focus.csv", "--to", "chdb://nowhere"], 4, "no such folder"),
         (["compare", "focus.csv", "--to", "chdb://store", "--rounding", "cent"], 2, "not an amount of dollars"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -118,7 +118,22 @@ def unlike(part: Part, standing: Sequence[Charge]) -> str:
     categories = {c.category for c in standing} - {c.category for c in part.charges}
     if categories:
         return f"lines of {' and '.join(sorted(categories))} are in force, and these files have none"
+    currencies = {c.currency for c in standing} - {c.currency for c in part.charges}
+    if currencies and {c.currency for c in part.charges} <= {c.currency for c in standing}:
+        return f"lines in {' and '.join(sorted(currencies))} are in force, and these files have none"
     return ""
+
+
+def unlike_currency(part: Part, standing: Sequence[Charge], allowed: Collection[str]) -> str:
+    """Why lines of a part may not stand for those in force for its days: they are in another currency, which is not one of
+    ``allowed``. Empty if they may, or none are in force."""
+    before = sorted({c.currency for c in standing})
+    first = next((c for c in part.charges if c.currency not in before and c.currency not in allowed), None)
+    if first is None or not before:
+        return ""
+    some = [c for c in part.charges if c.currency == first.currency]
+    lines = "1 line is" if len(some) == 1 else f"{len(some):,} lines are"
+    return f"{first.file}: {lines} in {first.currency}, those in force for these days in {' and '.join(before)}"
 
 
 def day(second: int) -> str:
