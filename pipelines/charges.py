@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from pipelines.errors import InputError, SettingsError
-from pipelines.invoices import Invoice
+from pipelines.invoices import Invoice, sum_of
 from pipelines.show import Column, Kind, Table, dollars, human_amount, table_of
 from pipelines.state import State
 from schemas.invoice import Charge, Import
@@ -161,15 +161,8 @@ def said(outcome: Outcome) -> str:
     """What became of the lines, in words."""
     if outcome.known:
         return f"is there already, {outcome.known}: nothing changed"
-    gone = [f"{len(some):,} lines of invoice {number} ({_money(some)})" for number, some in sorted(outcome.replaced.items())]
+    gone = [f"{len(some):,} lines of invoice {number} ({sum_of(some)})" for number, some in sorted(outcome.replaced.items())]
     return "new" if not gone else f"replaces {' and '.join(gone)}"
-
-
-def _money(charges: Sequence[Charge]) -> str:
-    sums: dict[str, int] = defaultdict(int)
-    for c in charges:
-        sums[c.currency] += c.billed
-    return ", ".join(human_amount(dollars(billed), currency) for currency, billed in sorted(sums.items()))
 
 
 def imports_table(store: Store, every: bool, brief: bool) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import click
 import orjson
@@ -20,11 +21,25 @@ from pipelines.show import Column, Format, Kind, Table, as_json, dollars, human_
 from pipelines.text import printable
 from schemas.invoice import Charge, Finding
 from sinks.clickhouse import Store
-from sources.invoices import FOCUS, read_rows
-from transforms.invoice import PARTS, CellError, Comparison, Difference, Models, Ours, focus_charge, openai_charge
+from sources.invoices import FOCUS, field_name, read_rows
+from transforms.invoice import (
+    PARTS,
+    PROVIDERS,
+    CellError,
+    Comparison,
+    Difference,
+    Models,
+    Ours,
+    focus_charge,
+    openai_charge,
+    text,
+)
+from transforms.invoice.imports import lines_are
 
 TOP: Final = 15
 """Groups and lines that a table for people has."""
+
+MEANT: Final = "take them out of the file, or --duplicates if each is a charge of its own"
 
 BY: Final = ("day", "provider", "account", "model")
 
@@ -44,15 +59,25 @@ _COST: Final = {
 }
 
 
+class Again(NamedTuple):
+    """A charge that is word for word, in every column, one that its file has in an earlier row."""
+
+    charge: Charge
+    earlier: int
+
+
 @dataclass
 class Invoice:
     """What files of invoices say. ``elsewhere``: lines and pico-dollars by what they are of that is no service of models.
-    ``buckets``: files whose lines have an identity, see ``transforms.invoice.imports.doubled``."""
+    ``buckets``: files whose lines have an identity, see ``transforms.invoice.imports.doubled``. ``again``: charges, also among
+    the others, that are there more than once. ``assumed``: what was taken for granted where a file does not say it."""
 
     charges: list[Charge] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     elsewhere: dict[str, tuple[int, int]] = field(default_factory=dict)
     buckets: list[str] = field(default_factory=list)
+    again: list[Again] = field(default_factory=list)
+    assumed: list[str] = field(default_factory=list)
 
     @property
     def comparable(self) -> list[Charge]:
@@ -82,6 +107,8 @@ def _read(path: Path, models: Models, into: Invoice) -> None:
     charge_of = focus_charge if form == FOCUS else openai_charge
     if form != FOCUS:
         into.buckets.append(str(path))
+    silent = _Silent(form)
+    first: dict[bytes, int] = {}
     for row in rows:
         if row.problem:
             into.findings.append(Finding(str(path), row.number, "", "", row.problem))
@@ -93,11 +120,41 @@ def _read(path: Path, models: Models, into: Invoice) -> None:
             continue
         if charge is None:
             continue
+        silent.add(row.fields, bool(charge.provider))
         if charge.provider:
             into.charges.append(charge)
+            same = hashlib.blake2b(repr(list(row.fields.items())).encode(errors="replace"), digest_size=16).digest()
+            if (earlier := first.setdefault(same, row.number)) != row.number:
+                into.again.append(Again(charge, earlier))
         else:
             lines, billed = into.elsewhere.get(charge.currency, (0, 0))
             into.elsewhere[charge.currency] = (lines + 1, billed + charge.billed)
+    into.assumed += [f"{path}: {said}" for said in silent.said()]
+
+
+class _Silent:
+    """Rows of a file that leave out what is then taken for granted, by column."""
+
+    def __init__(self, form: str) -> None:
+        self._asked = [(("BillingCurrency",), "taken for US dollars"), (("ChargeCategory",), "taken for usage")]
+        if form != FOCUS:
+            self._asked = [(("amount_currency",), "taken for US dollars")]
+        self._provider = [(PROVIDERS, "of no service that is known, and left out")] if form == FOCUS else []
+        self._found: dict[tuple[str, str, bool], int] = defaultdict(int)
+
+    def add(self, fields: Mapping[str, Any], kept: bool) -> None:
+        """``kept``: it is of a service of models, which those without a provider are not."""
+        for columns, fate in self._asked if kept else self._provider:
+            if not text(fields, *columns):
+                there = any(field_name(column) in fields for column in columns)
+                self._found[" or ".join(columns[:2]), fate, there] += 1
+
+    def said(self) -> list[str]:
+        """It, in words."""
+        return [
+            f"{columns} is empty: {lines_are(count)} {fate}" if there else f"no column {columns}: {lines_are(count)} {fate}"
+            for (columns, fate, there), count in self._found.items()
+        ]
 
 
 def select(charges: Iterable[Charge], providers: Sequence[str], since: datetime | None, until: datetime | None) -> list[Charge]:
@@ -307,8 +364,8 @@ def foreign(charges: Iterable[Charge], fate: str) -> list[str]:
     for currency, some in sorted(others.items()):
         files = _listed(list(dict.fromkeys(c.file for c in some)))
         total = dollars(sum(c.billed for c in some)).normalize()
-        lines = f"{len(some):,} lines in {currency} are" if len(some) > 1 else f"1 line in {currency} is"
-        said.append(f"{lines} {fate}, {total:f} {currency} in all ({files}): calls are priced in USD")
+        lines, be = lines_are(len(some)).rsplit(" ", 1)
+        said.append(f"{lines} in {currency} {be} {fate}, {total:f} {currency} in all ({files}): calls are priced in USD")
     return said
 
 
@@ -317,8 +374,9 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def left_unread(invoice: Invoice) -> list[str]:
-    """What of the files is not in the charges, in words."""
-    said = [
+    """What of the files is not in the charges, or not as the files say it, in words."""
+    said = [*repeated(invoice), *invoice.assumed]
+    said += [
         f"{lines:,} lines of other services left out: {human_amount(dollars(billed), currency)}"
         for currency, (lines, billed) in sorted(invoice.elsewhere.items())
     ]
@@ -328,8 +386,30 @@ def left_unread(invoice: Invoice) -> list[str]:
     return said
 
 
-def refuse(invoice: Invoice, rest: str = "all else is in the figures") -> None:
-    """Say which rows could not be read, and what became of the ``rest``.
+def repeated(invoice: Invoice) -> list[str]:
+    """Charges that are there more than once, word for word, in words: how many too many, and their sum."""
+    files: dict[str, list[Again]] = defaultdict(list)
+    for one in invoice.again:
+        files[one.charge.file].append(one)
+    said = []
+    for file, some in files.items():
+        often = "twice" if len({one.earlier for one in some}) == len(some) else "again"
+        money = sum_of([one.charge for one in some])
+        first = f"row {some[0].charge.row} is row {some[0].earlier}"
+        said.append(f"{file}: {lines_are(len(some))} there {often}, word for word: {money} ({first})")
+    return said
+
+
+def sum_of(charges: Sequence[Charge]) -> str:
+    """What they bill, by currency."""
+    sums: dict[str, int] = defaultdict(int)
+    for c in charges:
+        sums[c.currency] += c.billed
+    return ", ".join(human_amount(dollars(billed), currency) for currency, billed in sorted(sums.items()))
+
+
+def refuse(invoice: Invoice, rest: str = "all else is in the figures", duplicates: bool = False) -> None:
+    """Say which rows could not be read, and what became of the ``rest``; and, unless they are meant, that there are duplicates.
 
     Raises:
         CheckFailed: there are any.
@@ -339,9 +419,14 @@ def refuse(invoice: Invoice, rest: str = "all else is in the figures") -> None:
         click.echo(printable(f"{one.file}, row {one.row}{cell}: {one.problem}"), err=True)
     if len(invoice.findings) > TOP:
         click.echo(f"and {len(invoice.findings) - TOP:,} more", err=True)
+    why = []
+    if invoice.again and not duplicates:
+        why.append(f"{lines_are(len(invoice.again))} there more than once and counted each time; {MEANT}")
     if invoice.findings:
         count = len(invoice.findings)
-        raise CheckFailed(f"{count:,} row{'s' * (count != 1)} could not be read; {rest}")
+        why.append(f"{count:,} row{'s' * (count != 1)} could not be read; {rest}")
+    if why:
+        raise CheckFailed("; ".join(why))
 
 
 _LINE: Final = (

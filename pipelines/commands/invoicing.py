@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipelines.commands.options import FORMAT, takes_settings
 from pipelines.errors import CheckFailed, InputError, SettingsError
 from pipelines.sections import Settings
-from schemas.invoice import Charge
+
+if TYPE_CHECKING:
+    from pipelines.invoices import Invoice
 
 _FILES = click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
+_DUPLICATES = click.option("--duplicates", is_flag=True, help="Lines that are there twice, word for word, are meant.")
 _SOME_FILES = click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE…]")
 
 
@@ -26,7 +29,8 @@ def invoice() -> None:
 @takes_settings("price")
 @_FILES
 @FORMAT
-def show_files(settings: Settings, files: tuple[Path, ...], fmt: str) -> None:
+@_DUPLICATES
+def show_files(settings: Settings, files: tuple[Path, ...], fmt: str, duplicates: bool) -> None:
     """Show what was read from invoice files: sums by category, and lines. Needs no store."""
     from pipelines.invoices import print_invoice, read_invoices, refuse
     from transforms.invoice import Models
@@ -34,7 +38,7 @@ def show_files(settings: Settings, files: tuple[Path, ...], fmt: str) -> None:
 
     found = read_invoices(files, Models(load_book(settings.price.books)))
     print_invoice(found, fmt)
-    refuse(found)
+    refuse(found, duplicates=duplicates)
 
 
 @invoice.command("compare")
@@ -56,6 +60,7 @@ def show_files(settings: Settings, files: tuple[Path, ...], fmt: str) -> None:
     metavar="PCT",
     help="Exit 1 if more of what was billed is unexplained.",
 )
+@_DUPLICATES
 def compare_files(
     settings: Settings,
     files: tuple[Path, ...],
@@ -68,12 +73,13 @@ def compare_files(
     until: str | None,
     rounding: str | None,
     tolerance: float,
+    duplicates: bool,
 ) -> None:
     """Compare invoice files with calls, by day, provider, account and model, and say what the difference is made of.
 
     Without files, what was imported into the store is compared.
 
-    Exits 1 if more than the tolerance is unexplained, or a row of a file could not be read.
+    Exits 1 if more than the tolerance is unexplained, or a row of a file could not be read or is there twice.
     """
     from pipelines.charges import stored
     from pipelines.export import condition, moment
@@ -89,11 +95,11 @@ def compare_files(
     charges = select(read.comparable, providers, first, last)
     if not charges:
         refuse(read)
-        raise InputError(_nothing(files, read.charges))
+        raise InputError(_nothing(files, read))
     called = {theirs: ours for ours, theirs in map(condition, spellings)}
     found = compare(charges, our_calls(open_store(settings), charges), models, names, size, called)
     print_comparison(found, read, fmt, by)
-    refuse(read)
+    refuse(read, duplicates=duplicates)
     if found.unexplained() * 100 > Decimal(str(tolerance)):
         share = float(found.unexplained() * 100)
         raise CheckFailed(f"unexplained: {share:.3g} % of what was billed, more than {tolerance:g} %")
@@ -107,6 +113,7 @@ def compare_files(
 @click.option("--until", metavar="DAY", help="First day that they are not for.")
 @click.option("--whole", is_flag=True, help="They are whole for their days, though what is in force has days or projects more.")
 @click.option("--currency", "currencies", multiple=True, metavar="CODE", help="Lines may be in it, though others are in force.")
+@_DUPLICATES
 @click.option("--partial", is_flag=True, help="Import the rest where rows cannot be read; exits 1 all the same.")
 def import_files(
     settings: Settings,
@@ -116,6 +123,7 @@ def import_files(
     until: str | None,
     whole: bool,
     currencies: tuple[str, ...],
+    duplicates: bool,
     partial: bool,
 ) -> None:
     """Keep the lines of invoice files in the store: what they charge for a provider, account and day stands from now on.
@@ -124,7 +132,7 @@ def import_files(
     it is finished by running it again.
     """
     from pipelines.charges import import_invoices, outcomes_table
-    from pipelines.invoices import foreign, left_unread, read_invoices, refuse
+    from pipelines.invoices import MEANT, foreign, left_unread, read_invoices, refuse, repeated
     from pipelines.show import Format, show
     from pipelines.stores import open_store
     from pipelines.text import printable
@@ -135,17 +143,19 @@ def import_files(
     if first is not None and last is not None and first >= last:
         raise SettingsError("--from-time must be before --until")
     read = read_invoices(files, Models(load_book(settings.price.books)))
+    if read.again and not duplicates:
+        raise InputError(f"{'; '.join(repeated(read))}; nothing was imported: {MEANT}")
     if not partial:
-        refuse(read, "nothing was imported: mend the file, or --partial imports all else")
+        refuse(read, "nothing was imported: mend the file, or --partial imports all else", duplicates)
     if not read.charges:
         refuse(read)
-        raise InputError(f"{', '.join(map(str, files))}: no charge for a service of models")
+        raise InputError(_nothing(files, read))
     allowed = {code.upper() for code in currencies}
     done = import_invoices(open_store(settings), read, first, last, whole, settings.runner.wait_seconds, allowed)
     show(outcomes_table(done, fmt == Format.TABLE), fmt)
     for note in [*left_unread(read), *foreign(read.charges, "kept, and neither compared nor applied")]:
         click.echo(printable(note), err=True)
-    refuse(read, "all else was imported")
+    refuse(read, "all else was imported", duplicates)
 
 
 @invoice.command("apply")
@@ -263,15 +273,15 @@ def _dollars(text: str | None) -> Decimal | None:
     return amount
 
 
-def _nothing(files: tuple[Path, ...], charges: Sequence[Charge]) -> str:
+def _nothing(files: tuple[Path, ...], read: Invoice) -> str:
     from pipelines.invoices import foreign
 
     named = ", ".join(map(str, files)) or "the store"
-    providers = {c.provider for c in charges}
+    charges, providers = read.charges, {c.provider for c in read.charges}
     if not files and not providers:
         return "no invoice is in force in the store for these providers; see llm-finops invoice import and list"
     if not providers:
-        return f"{named}: no charge for a service of models"
+        return "; ".join([f"{named}: no charge for a service of models", *read.assumed])
     if all(c.currency != "USD" for c in charges):
         return f"{named}: nothing can be compared: {'; '.join(foreign(charges, 'left out'))}; ask for an export in USD"
     return f"{named}: no charge fits --provider, --from-time and --until; charges are of {', '.join(sorted(providers))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 from pipelines.cli import cli
 from pipelines.errors import ExitCode, LlmFinopsError
 from sinks.clickhouse import Store
-from tests.invoice.samples import as_csv, charge, events, focus, logged
+from tests.invoice.samples import as_csv, charge, events, focus, logged, page
 from tests.own.test_history import read
 
 USED = sum((call.cost() for call in logged()), Decimal(0))
@@ -104,3 +105,61 @@ def test_what_is_in_another_currency_is_left_out_of_comparing_and_applying_and_n
         ended, _, said = says(*words)
         assert ended == 0
         assert f"6 lines in EUR are {fate}, {part:f} EUR in all (mixed.csv): calls are priced in USD" in said
+
+
+# ---- rows that are there twice, columns that are not there
+
+
+def test_rows_that_are_there_twice_are_named_and_not_imported_unless_they_are_meant(says: Says) -> None:
+    rows = focus(logged())
+    more = sum((row["BilledCost"] for row in rows[:3]), Decimal(0))
+    put("dup.csv", [*rows, *rows[:3]])
+    line = f"dup.csv: 3 lines are there twice, word for word: ${more:.3f} (row 14 is row 2)"
+    for words in (("show", "dup.csv"), ("compare", "dup.csv")):
+        ended, _, said = says(*words)
+        assert (ended, line in said, "--duplicates" in said) == (ExitCode.CHECK_FAILED, True, True)
+        ended, _, said = says(*words, "--duplicates")
+        assert (ended, line in said) == (0, True)
+    for partial in ((), ("--partial",)):
+        ended, _, said = says("import", "dup.csv", *partial)
+        assert (ended, line in said, "nothing was imported" in said) == (ExitCode.INPUT, True, True)
+    assert "nothing to show" in says("list")[1]
+    assert says("import", "dup.csv", "--duplicates")[0] == 0
+    assert "15" in says("list")[1].split()
+
+
+def test_only_what_is_equal_in_every_column_is_there_twice(says: Says) -> None:
+    rows = [{**row, "x_ChargeId": str(n)} for n, row in enumerate(focus(logged()))]
+    put("ids.csv", [*rows, {**rows[0], "x_ChargeId": "12"}])
+    assert says("show", "ids.csv")[0] == 0
+    put("thrice.csv", [*rows, rows[0], rows[0]])
+    ended, _, said = says("show", "thrice.csv")
+    assert (ended, f"2 lines are there again, word for word: ${2 * rows[0]['BilledCost']:.3f}" in said) == (1, True)
+    Path("pages.json").write_text(json.dumps([page(logged()), page(logged()[:1])]))
+    assert says("show", "pages.json")[0] == 0
+    Path("pages.json").write_text(json.dumps([page(logged()), page(logged())]))
+    ended, _, said = says("show", "pages.json")
+    assert (ended, "12 lines are there twice, word for word" in said) == (1, True)
+
+
+@pytest.mark.parametrize(("column", "fate"), [("BillingCurrency", "taken for US dollars"), ("ChargeCategory", "taken for usage")])
+def test_what_is_taken_for_granted_is_said(says: Says, column: str, fate: str) -> None:
+    rows = focus(logged())
+    Path("no.csv").write_text(as_csv([{name: value for name, value in row.items() if name != column} for row in rows]))
+    put("empty.csv", [{**row, column: ""} if n < 2 else row for n, row in enumerate(rows)])
+    for words in (("show",), ("compare",), ("import",)):
+        ended, _, said = says(words[0], "no.csv")
+        assert (ended, f"no.csv: no column {column}: 12 lines are {fate}" in said) == (0, True)
+        ended, _, said = says(words[0], "empty.csv")
+        assert (ended, f"empty.csv: {column} is empty: 2 lines are {fate}" in said) == (0, True)
+
+
+def test_a_missing_provider_is_named_by_its_column(says: Says) -> None:
+    rows = [
+        {name: value for name, value in row.items() if name not in ("ProviderName", "ServiceName")} for row in focus(logged())
+    ]
+    put("no.csv", rows)
+    for word in ("compare", "import"):
+        ended, _, said = says(word, "no.csv")
+        assert ended == ExitCode.INPUT
+        assert "no column ProviderName or ServiceProviderName: 12 lines are of no service that is known" in said

@@ -5,9 +5,21 @@ of, ``imports`` says which of several imports is in force, ``spread`` puts what 
 """
 
 from transforms.invoice.compare import PARTS, Comparison, Difference, Ours, compare
-from transforms.invoice.focus import focus_charge
+from transforms.invoice.focus import PROVIDERS, focus_charge
 from transforms.invoice.models import Models
 from transforms.invoice.openai import openai_charge
-from transforms.invoice.values import CellError
+from transforms.invoice.values import CellError, text
 
-__all__ = ["PARTS", "CellError", "Comparison", "Difference", "Models", "Ours", "compare", "focus_charge", "openai_charge"]
+__all__ = [
+    "PARTS",
+    "PROVIDERS",
+    "CellError",
+    "Comparison",
+    "Difference",
+    "Models",
+    "Ours",
+    "compare",
+    "focus_charge",
+    "openai_charge",
+    "text",
+]

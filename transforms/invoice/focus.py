@@ -11,6 +11,9 @@ from schemas.invoice import CATEGORIES, Charge
 from transforms.invoice.models import Item, Models, item, kind_of, tokens_per
 from transforms.invoice.values import LARGEST, CellError, money, number, pico, places, product, second, text, whole
 
+PROVIDERS: Final = ("ProviderName", "ServiceProviderName", "HostProviderName", "PublisherName", "InvoiceIssuerName")
+"""Columns that say who sells a service, under the names of 1.0 to 1.3."""
+
 _MODEL: Final = ("x_Model", "x_ModelName", "x_ModelId", "x_SkuModel")
 _KIND: Final = ("x_TokenKind", "x_TokenType", "SkuMeter", "x_SkuMeterName")
 _TEXTS: Final = ("SkuId", "SkuMeter", "x_SkuMeterName", "ChargeDescription", "ResourceName", "SkuPriceId")
@@ -76,11 +79,7 @@ def _category(fields: Mapping[str, Any]) -> str:
 
 
 def _provider(fields: Mapping[str, Any], models: Models) -> str:
-    names = tuple(
-        text(fields, name)
-        for name in ("ProviderName", "ServiceProviderName", "HostProviderName", "PublisherName", "InvoiceIssuerName")
-    )
-    names = (*(name for name in names if name), text(fields, "ServiceName"))
+    names = (*(said for name in PROVIDERS if (said := text(fields, name))), text(fields, "ServiceName"))
     ai = text(fields, "ServiceCategory").lower() == "ai and machine learning"
     return models.provider(names, text(fields, "ServiceName"), ai)
 

@@ -131,9 +131,13 @@ def unlike_currency(part: Part, standing: Sequence[Charge], allowed: Collection[
     first = next((c for c in part.charges if c.currency not in before and c.currency not in allowed), None)
     if first is None or not before:
         return ""
-    some = [c for c in part.charges if c.currency == first.currency]
-    lines = "1 line is" if len(some) == 1 else f"{len(some):,} lines are"
+    lines = lines_are(sum(c.currency == first.currency for c in part.charges))
     return f"{first.file}: {lines} in {first.currency}, those in force for these days in {' and '.join(before)}"
+
+
+def lines_are(count: int) -> str:
+    """So many lines, and the verb."""
+    return "1 line is" if count == 1 else f"{count:,} lines are"
 
 
 def day(second: int) -> str:
