@@ -46,7 +46,9 @@ BY: Final = ("day", "provider", "account", "model")
 _TOKENS: Final = {
     "input": "input_fresh",
     "cached_input": "input_cache_read",
-    "cache_write": "input_cache_write_5m input_cache_write_1h input_cache_write_other",
+    "cache_write": "input_cache_write_other",
+    "cache_write_5m": "input_cache_write_5m",
+    "cache_write_1h": "input_cache_write_1h",
     "output": "output_visible output_reasoning",
     "other": "input_tool_use input_audio input_image output_audio output_image",
 }
@@ -107,7 +109,7 @@ def _read(path: Path, models: Models, into: Invoice) -> None:
     charge_of = focus_charge if form == FOCUS else openai_charge
     if form != FOCUS:
         into.buckets.append(str(path))
-    silent = _Silent(form)
+    silent, back = _Silent(form), 0
     first: dict[bytes, int] = {}
     for row in rows:
         if row.problem:
@@ -123,6 +125,7 @@ def _read(path: Path, models: Models, into: Invoice) -> None:
         silent.add(row.fields, bool(charge.provider))
         if charge.provider:
             into.charges.append(charge)
+            back += charge.category == "usage" and charge.billed < 0 < (charge.tokens or 0)
             same = hashlib.blake2b(repr(list(row.fields.items())).encode(errors="replace"), digest_size=16).digest()
             if (earlier := first.setdefault(same, row.number)) != row.number:
                 into.again.append(Again(charge, earlier))
@@ -130,6 +133,9 @@ def _read(path: Path, models: Models, into: Invoice) -> None:
             lines, billed = into.elsewhere.get(charge.currency, (0, 0))
             into.elsewhere[charge.currency] = (lines + 1, billed + charge.billed)
     into.assumed += [f"{path}: {said}" for said in silent.said()]
+    if back:
+        usage = f"{lines_are(back)} usage that less than nothing was billed for"
+        into.assumed.append(f"{path}: quantity and cost have different signs: {usage}")
 
 
 class _Silent:
@@ -202,7 +208,7 @@ def _calls(store: Store, provider: str, start: int, end: int) -> list[Ours]:
             row["model"],
             row["calls"],
             {kind: int(row[f"tokens_{kind}"]) for kind in _TOKENS},
-            {kind: _pico(row[f"money_{kind}"]) for kind in _TOKENS},
+            {kind: _pico(row[f"money_{kind}"]) for kind in _COST},
             _pico(row["at_list"]),
             {kind: int(row[f"unpriced_{kind}"]) for kind in _TOKENS},
             row["stated"],

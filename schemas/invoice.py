@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-KINDS: Final = ("input", "cached_input", "cache_write", "output", "other")
-"""What tokens are charged as. ``other``: audio, images, the prompt of server-side tools."""
+KINDS: Final = ("input", "cached_input", "cache_write", "cache_write_5m", "cache_write_1h", "output", "other")
+"""What tokens are charged as. ``cache_write``: nothing says for how long; ``other``: audio, images, the prompt of server-side
+tools."""
+
+LENGTHS: Final = ("cache_write_5m", "cache_write_1h")
+"""Kinds of cache writes that say for how long, which is what they are priced by."""
+
+
+def broad(kind: str) -> str:
+    """The kind without for how long a cache is written."""
+    return "cache_write" if kind in LENGTHS else kind
+
 
 CATEGORIES: Final = ("usage", "purchase", "tax", "credit", "adjustment")
 """What a charge is for. ``purchase``: commitments, used or not; ``adjustment``: also corrections of an earlier period."""

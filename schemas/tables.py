@@ -759,7 +759,7 @@ CHARGES: Final = Table(
         _label("account", "Billing account: of FOCUS BillingAccountId, of OpenAI the organization."),
         _label("project", "Below the account: sub-account, subscription, project."),
         _label("model", "Model, as the price book names it, else as written; empty: of no model, or nothing says of which."),
-        _label("kind", "What tokens are charged as: input, cached_input, cache_write, output or other; empty: nothing says."),
+        _label("kind", "Kind of tokens: input, cached_input, cache_write (and _5m, _1h), output, other; empty: unknown."),
         _maybe_int("tokens", "How many tokens; NULL: the line says no quantity, or not of tokens."),
         _text("quantity", "The quantity as written, with its unit."),
         _charged("billed", "What was billed, in the currency.", nullable=False),

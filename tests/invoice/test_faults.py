@@ -13,18 +13,34 @@ from click.testing import CliRunner
 
 from pipelines.cli import cli
 from pipelines.errors import ExitCode, LlmFinopsError
+from schemas.invoice import Charge
 from sinks.clickhouse import Store
-from tests.invoice.samples import as_csv, charge, events, focus, logged, page
+from tests.invoice.samples import MODELS, as_csv, charge, events, focus, logged, page
 from tests.own.test_history import read
+from transforms.invoice import Ours, compare
+from transforms.invoice.models import kind_of
+from transforms.invoice.spread import plan
 
 USED = sum((call.cost() for call in logged()), Decimal(0))
+CACHED = (  # leaf, tokens, as an invoice names it, dollars per million tokens (claude.com/pricing)
+    ("input_fresh", 5000, "input tokens", "3"),
+    ("input_cache_write_5m", 10_000, "cache write 5m tokens", "3.75"),
+    ("input_cache_write_1h", 1500, "cache write 1h tokens", "6"),
+    ("output_visible", 2500, "output tokens", "15"),
+)
 Says = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
 def filled(module_store: Store) -> Store:
     """A store that has the calls."""
-    read(module_store, [line.encode() for line in events(logged()).splitlines()], ())
+    cached = {
+        "schema": "llm-finops/call/v1", "provider": "anthropic", "model": "claude-sonnet-4-5-20250929", "id": "cached",
+        "started_at": "2026-03-02T12:00:00Z", "account": "org-1",
+        "usage": {leaf: count for leaf, count, _, _ in CACHED},
+    }  # fmt: skip
+    logs = [*events(logged()).splitlines(), json.dumps(cached)]
+    read(module_store, [line.encode() for line in logs], ())
     return module_store
 
 
@@ -163,3 +179,94 @@ def test_a_missing_provider_is_named_by_its_column(says: Says) -> None:
         ended, _, said = says(word, "no.csv")
         assert ended == ExitCode.INPUT
         assert "no column ProviderName or ServiceProviderName: 12 lines are of no service that is known" in said
+
+
+# ---- quantities
+
+
+def cached(**more: Any) -> list[dict[str, Any]]:
+    """The charges for one call that writes into caches, by kind."""
+    rows = []
+    for _, count, said, price in CACHED:
+        plain = {**focus(logged()[:1])[0], "ProviderName": "Anthropic", "ServiceName": "API"}
+        cost = {name: Decimal(price) * count / 10**6 for name in ("BilledCost", "ListCost", "ContractedCost", "EffectiveCost")}
+        units = {"ListUnitPrice": Decimal(price) / 10**6, "ContractedUnitPrice": Decimal(price) / 10**6}
+        quantity = {"ConsumedQuantity": count, "PricingQuantity": count}
+        described = {"ChargeDescription": f"claude-sonnet-4-5-20250929, {said}", "x_Model": "claude-sonnet-4-5-20250929"}
+        rows.append({**plain, **cost, **units, **quantity, **described, **more})
+    return rows
+
+
+def difference(says: Says, name: str, code: int = 0) -> dict[str, Decimal]:
+    """The parts of the difference to the calls in the store."""
+    ended, out, said = says("compare", name, "--format", "json")
+    assert ended == code, said
+    return {
+        part: Decimal(amount)
+        for part, amount in json.loads(out)["totals"].items()
+        if part in ("not_billed", "missing_logs", "price", "discount", "rounding", "unexplained") and Decimal(amount)
+    }
+
+
+def test_cache_writes_are_compared_by_for_how_long_they_are(says: Says) -> None:
+    rows = cached()
+    put("all.csv", rows)
+    assert difference(says, "all.csv") == {}
+    for row, lost in zip(rows, ("0.015", "0.0375", "0.009", "0.0375"), strict=True):
+        put("less.csv", [other for other in rows if other is not row])
+        assert difference(says, "less.csv") == {"not_billed": -Decimal(lost)}
+    put("broken.csv", [{**row, "BilledCost": "1,234.56"} if "1h" in row["ChargeDescription"] else row for row in rows])
+    assert difference(says, "broken.csv", 1) == {"not_billed": Decimal("-0.009")}
+    for row in rows:
+        row["ChargeDescription"] = row["ChargeDescription"].replace(" 5m", "").replace(" 1h", "")
+    put("in-sum.csv", rows)
+    assert difference(says, "in-sum.csv") == {}, "an invoice that does not say for how long"
+
+
+def test_cache_writes_of_a_model_without_prices_are_compared_in_sum() -> None:
+    day = 1_772_409_600
+    tokens, cost = {"cache_write_5m": 10, "cache_write_1h": 30}, {"cache_write": 400}
+    calls = Ours(day, "acme", "", "", "m", 1, tokens, cost, 400, {})
+    line = Charge(
+        "a.csv", 2, day, day + 86_400, "acme", "", "", "m", "cache_write_5m", 10, "", 100, None, None, None, "USD", "usage", "", 12
+    )  # fmt: skip
+    rows = compare([line], [calls], MODELS).rows
+    assert [row.parts for row in rows] == [{"not_billed": -300}]
+    (decision,) = plan([line._replace(tokens=40)], [calls], MODELS, Decimal(0)).decisions.values()
+    assert (decision.why, decision.amounts) == ("", {"cache_write": 100})
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("cache write 1h tokens", "cache_write_1h"),
+        ("cache_write_5m", "cache_write_5m"),
+        ("Cache creation (5 minutes)", "cache_write_5m"),
+        ("ephemeral_1h_input_tokens, cache creation", "cache_write_1h"),
+        ("gpt-5-mini, cache write", "cache_write"),
+        ("cache write 5m and 1h", "cache_write"),
+        ("cache read 1h", "cached_input"),
+    ],
+)
+def test_words_say_for_how_long_a_cache_is_written(said: str, kind: str) -> None:
+    assert kind_of(said) == kind
+
+
+def test_a_quantity_below_zero_that_costs_something_is_a_row_that_cannot_be_read(says: Says) -> None:
+    rows = cached()
+    put("less.csv", [{**row, "ConsumedQuantity": -5, "PricingQuantity": -5} if row is rows[2] else row for row in rows])
+    assert difference(says, "less.csv", 1) == {"not_billed": Decimal("-0.009")}
+    said = says("show", "less.csv")[2]
+    assert "less.csv, row 4, ConsumedQuantity '-5': quantity and cost have different signs: 0.009 was billed for it" in said
+    both = {"ConsumedQuantity": -5, "PricingQuantity": -5, "BilledCost": "-0.00003"}
+    put("back.csv", [*rows, {**rows[2], **both}, {**rows[2], "ChargeCategory": "Credit", "BilledCost": "-1"}])
+    ended, _, said = says("show", "back.csv")
+    assert (ended, "signs" in said) == (0, False)
+    put("given.csv", [*rows, {**rows[2], "BilledCost": "-1"}])
+    ended, _, said = says("show", "given.csv")
+    assert (ended, "given.csv: quantity and cost have different signs: 1 line is usage" in said) == (0, True)
+    costs = page(logged())
+    costs["data"][0]["results"][0]["quantity"] = -1
+    Path("costs.json").write_text(json.dumps(costs))
+    ended, _, said = says("show", "costs.json")
+    assert (ended, "costs.json, row 1, quantity '-1': quantity and cost have different signs" in said) == (1, True)

@@ -13,13 +13,13 @@ Money is int pico-dollars; the price is what is left of L - l, so the parts of a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from typing import Final, NamedTuple
 
-from schemas.invoice import KINDS, Charge
+from schemas.invoice import KINDS, LENGTHS, Charge, broad
 from transforms.invoice.models import Models
 
 PARTS: Final = (
@@ -48,7 +48,7 @@ class Ours(NamedTuple):
 
     ``tokens`` and ``cost`` (pico-dollars) by kind, of calls that a vendor bills and that have a price; ``unpriced`` are tokens
     by kind of those that have none. ``list_cost``: the same calls at list prices. ``stated``: calls of which the vendor stated
-    the cost, in sum only.
+    the cost, in sum only. The cost of cache writes may be in sum: ``cache_write``.
     """
 
     start: int
@@ -130,7 +130,7 @@ def compare(
     by which a line may be off; None: half of the last decimal that any amount of its file has. A period longer than a day is
     compared whole; one that does not end at midnight UTC with the days it touches.
     """
-    ours = [row._replace(model=models.named(row.provider, row.model, row.start)) for row in ours]
+    ours = [_by_length(row._replace(model=models.named(row.provider, row.model, row.start)), models) for row in ours]
     if spellings:
         charges = [c._replace(model=models.named(c.provider, spellings.get(c.model, c.model), c.start)) for c in charges]
     usage = [c for c in charges if c.category == "usage"]
@@ -157,6 +157,31 @@ def compare(
     rows = [_difference(key, period, part, size) for key, group in groups.items() for period, part in _periods(group).items()]
     rows += _apart([c for c in charges if c.category != "usage" or _modelless(c, groups)])
     return Comparison(tuple(sorted(rows, key=lambda row: (row.start, row[2:5]))), tuple(notes))
+
+
+def _by_length(row: Ours, models: Models) -> Ours:
+    """The cost of cache writes by for how long they are, as list prices have it: exact where a contract is one percentage.
+
+    It stays in sum where the tokens do not say it, or the price book has no prices for it.
+    """
+    cost, tokens = row.cost.get("cache_write", 0), [row.tokens.get(kind, 0) for kind in LENGTHS]
+    if not cost or not any(tokens) or row.tokens.get("cache_write"):
+        return row
+    prices = models.writes(row.provider, row.model, row.start) if all(tokens) else (1, 1)
+    weights = [count * price for count, price in zip(tokens, prices or (), strict=False)]
+    if not any(weights):
+        return row
+    first = round(Fraction(cost * weights[0], sum(weights)))
+    rest = {kind: amount for kind, amount in row.cost.items() if kind != "cache_write"}
+    for kind, amount in zip(LENGTHS, (first, cost - first), strict=True):
+        rest[kind] = rest.get(kind, 0) + amount
+    return row._replace(cost=rest)
+
+
+def _lengths(group: _Group) -> bool:
+    """Whether both sides say of all cache writes for how long they are."""
+    sums = [some for row in group.ours for some in (row.tokens, row.cost, row.unpriced)]
+    return all(c.kind != "cache_write" for c in group.charges) and not any(some.get("cache_write") for some in sums)
 
 
 def _modelless(charge: Charge, groups: Mapping[_Key, _Group]) -> bool:
@@ -239,7 +264,8 @@ def _difference(key: _Key, period: tuple[int, int], group: _Group, size: Mapping
     slack: dict[str, Fraction] = defaultdict(Fraction)
     # Where one side has the cost only in sum, kinds cannot be compared one by one.
     whole = any(row.stated for row in group.ours)
-    named = set() if whole else {c.kind for c in group.charges if c.kind}
+    as_compared: Callable[[str], str] = str if _lengths(group) else broad
+    named = set() if whole else {as_compared(c.kind) for c in group.charges if c.kind}
     for c in group.charges:
         contracted = c.billed if c.contracted is None else c.contracted
         listed = contracted if c.list_cost is None else c.list_cost
@@ -247,7 +273,7 @@ def _difference(key: _Key, period: tuple[int, int], group: _Group, size: Mapping
         parts["rounding" if small else "discount"] += c.billed - contracted
         small = abs(contracted - listed) <= size[c.file] and c.list_cost is not None and c.contracted is None
         parts["rounding" if small else "discount"] += contracted - listed
-        kind = c.kind if c.kind in named else ""
+        kind = as_compared(c.kind) if as_compared(c.kind) in named else ""
         side = theirs[kind]
         side.money += listed
         side.lines += 1
@@ -255,7 +281,7 @@ def _difference(key: _Key, period: tuple[int, int], group: _Group, size: Mapping
         side.counted += c.tokens is not None
         slack[kind] += size[c.file]
     parts["discount"] -= cost - at_list
-    mine = _ours_by_kind(group.ours, named, cost, at_list)
+    mine = _ours_by_kind(group.ours, named, as_compared, cost, at_list)
     for kind in {*theirs, *mine}:
         note = _explain(parts, theirs.get(kind, _Side()), mine.get(kind, _Side()), slack[kind])
         if note:
@@ -269,7 +295,9 @@ def _difference(key: _Key, period: tuple[int, int], group: _Group, size: Mapping
     return Difference(*period, *key, calls, len(group.charges), billed, cost, _kept(parts), tuple(notes))
 
 
-def _ours_by_kind(ours: Sequence[Ours], named: set[str], cost: int, at_list: int) -> dict[str, _Side]:
+def _ours_by_kind(
+    ours: Sequence[Ours], named: set[str], as_compared: Callable[[str], str], cost: int, at_list: int
+) -> dict[str, _Side]:
     """Our tokens and list cost by kind; kinds that the invoice does not name are one.
 
     The list cost is known in sum: it is spread over kinds as the cost is, which is exact where a discount is one percentage.
@@ -277,7 +305,7 @@ def _ours_by_kind(ours: Sequence[Ours], named: set[str], cost: int, at_list: int
     mine: dict[str, _Side] = defaultdict(_Side)
     for row in ours:
         for kind in KINDS:
-            side = mine[kind if kind in named else ""]
+            side = mine[as_compared(kind) if as_compared(kind) in named else ""]
             side.tokens += row.tokens.get(kind, 0)
             side.unpriced += row.unpriced.get(kind, 0)
             side.money += row.cost.get(kind, 0)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from schemas.invoice import CATEGORIES, Charge
 from transforms.invoice.models import Item, Models, item, kind_of, tokens_per
-from transforms.invoice.values import LARGEST, CellError, money, number, pico, places, product, second, text, whole
+from transforms.invoice.values import LARGEST, CellError, money, number, pico, places, product, same_sign, second, text, whole
 
 PROVIDERS: Final = ("ProviderName", "ServiceProviderName", "HostProviderName", "PublisherName", "InvoiceIssuerName")
 """Columns that say who sells a service, under the names of 1.0 to 1.3."""
@@ -42,6 +42,9 @@ def focus_charge(fields: Mapping[str, Any], file: str, row: int, models: Models)
     provider = _provider(fields, models)
     quantity, unit, size = _quantity(fields)
     found = _item(fields, provider, start, models) if provider else Item("", "")
+    category = _category(fields)
+    if category == "usage":
+        same_sign(quantity, billed, "ConsumedQuantity" if text(fields, "ConsumedQuantity") else "PricingQuantity")
     total = None if quantity is None or not size else product(quantity, Decimal(size))
     return Charge(
         file=file,
@@ -60,7 +63,7 @@ def focus_charge(fields: Mapping[str, Any], file: str, row: int, models: Models)
         contracted=_cost(fields, "ContractedCost", "ContractedUnitPrice"),
         effective=money(fields, "EffectiveCost"),
         currency=text(fields, "BillingCurrency").upper() or "USD",
-        category=_category(fields),
+        category=category,
         description=text(fields, "ChargeDescription", "SkuMeter", "SkuId", "ServiceName"),
         places=places(billed),
     )

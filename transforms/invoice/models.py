@@ -6,6 +6,7 @@ import functools
 import re
 from typing import Final, NamedTuple
 
+from schemas.invoice import LENGTHS
 from transforms.price.book import Book, Key
 
 _ITEM: Final = re.compile(
@@ -15,6 +16,11 @@ _ITEM: Final = re.compile(
 
 _TOKENS: Final = re.compile(r"(?:(?P<count>[\d.]+)\s*)?(?P<scale>k|m|thousand|thousands|million|millions)?\s*tokens?", re.I)
 _SCALES: Final = {"k": 1000, "thousand": 1000, "m": 10**6, "million": 10**6}
+
+_FOR: Final = {
+    "cache_write_5m": re.compile(r"(?<![\d.])5[ _-]?m(?:in(?:ute)?s?)?(?![a-z])"),
+    "cache_write_1h": re.compile(r"(?<![\d.])1[ _-]?h(?:(?:ou)?rs?)?(?![a-z])"),
+}
 
 _SERVICES: Final = (
     (("aws", "amazon"), (("bedrock", "bedrock"),)),
@@ -54,6 +60,13 @@ class Models:
         """The book's name of a model, else the name as it is."""
         return self.known(provider, name, second) or name
 
+    def writes(self, provider: str, name: str, second: int) -> tuple[int, int] | None:
+        """List prices of a cache write of five minutes and of one hour at that time, in one unit; None if one is not known."""
+        row = self._book.plan(Key(provider, name)).row(second * 1_000_000, 0)
+        rates = self._book.entries[row].rates if row >= 0 else {}
+        short, long = (rates.get(f"input_{kind}") for kind in LENGTHS)
+        return None if short is None or long is None else (short, long)
+
     def provider(self, names: tuple[str, ...], service: str, ai: bool) -> str:
         """How our calls name who sells this service; empty if it is not one of models.
 
@@ -86,12 +99,18 @@ def kind_of(text: str) -> str:
     into = bool(words & {"input", "inp", "prompt", "inputs"})
     out = bool(words & {"output", "outp", "opt", "out", "completion", "outputs", "reasoning"})
     if words & {"cache", "cached", "cachd"} and not out:
-        return "cache_write" if words & {"write", "writes", "creation"} else "cached_input"
+        return _write(text.lower()) if words & {"write", "writes", "creation"} else "cached_input"
     if into == out:
         return ""
     if words & {"audio", "image", "aud", "img"}:
         return "other"
     return "input" if into else "output"
+
+
+def _write(text: str) -> str:
+    """The kind of a cache write by for how long its words say that it is."""
+    said = [kind for kind, pattern in _FOR.items() if pattern.search(text)]
+    return said[0] if len(said) == 1 else "cache_write"
 
 
 @functools.lru_cache(maxsize=1000)

@@ -8,7 +8,7 @@ from typing import Any
 
 from schemas.invoice import Charge
 from transforms.invoice.models import Models, item
-from transforms.invoice.values import CellError, number, pico, places, second, text, whole
+from transforms.invoice.values import CellError, number, pico, places, same_sign, second, text, whole
 
 _DAY = 86_400
 
@@ -38,6 +38,7 @@ def openai_charge(fields: Mapping[str, Any], file: str, row: int, models: Models
     model = said.model or line.partition(",")[0]
     known = models.known("openai", model, start) if model else None
     quantity = number(fields, "quantity")
+    same_sign(quantity, amount, "quantity")
     return Charge(
         file=file,
         row=row,

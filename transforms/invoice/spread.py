@@ -13,7 +13,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final, NamedTuple
 
-from schemas.invoice import KINDS, Charge
+from schemas.invoice import KINDS, Charge, broad
 from transforms.invoice.compare import Ours, meet
 from transforms.invoice.models import Models
 
@@ -89,19 +89,27 @@ def plan(
 
 def _decide(lines: Sequence[Charge], rows: Iterable[Ours], tolerance: Fraction) -> Decision:
     rows = list(rows)
-    cost = {kind: sum(row.cost.get(kind, 0) for row in rows) for kind in KINDS}
-    tokens = {kind: sum(row.tokens.get(kind, 0) for row in rows) for kind in KINDS}
+    cost, tokens = (_sums(getattr(row, name) for row in rows) for name in ("cost", "tokens"))
     known = Decision(sum(row.calls for row in rows), sum(cost.values()), {}, tuple(lines))
     amounts: dict[str, int] = {}
     why = _whole(lines, rows)
-    for kind in KINDS:
+    for kind in cost:
         if not why and cost[kind]:
-            share = _share([c for c in lines if c.kind == kind], cost[kind], tokens[kind], tolerance)
+            share = _share([c for c in lines if broad(c.kind) == kind], cost[kind], tokens[kind], tolerance)
             if isinstance(share, str):
                 why = f"{kind.replace('_', ' ')}: {share}"
             else:
                 amounts[kind] = share
     return known._replace(why=why) if why else known._replace(amounts=amounts)
+
+
+def _sums(some: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """By kind; a call has the cost of its cache writes in sum."""
+    sums = dict.fromkeys(map(broad, KINDS), 0)
+    for one in some:
+        for kind, amount in one.items():
+            sums[broad(kind)] += amount
+    return sums
 
 
 def _whole(lines: Sequence[Charge], rows: Sequence[Ours]) -> str:

@@ -86,6 +86,16 @@ def product(price: Decimal, quantity: Decimal) -> Decimal:
     return _WIDE.multiply(price, quantity)
 
 
+def same_sign(quantity: Decimal | None, amount: Decimal, column: str) -> None:
+    """Refuse less than nothing that costs something: which of both is wrong nobody knows.
+
+    Raises:
+        CellError: it is so.
+    """
+    if quantity is not None and quantity < 0 < amount:
+        raise CellError(column, f"{quantity:f}", f"quantity and cost have different signs: {amount:f} was billed for it")
+
+
 def second(fields: Mapping[str, Any], column: str) -> int | None:
     """A time as UTC seconds: ISO 8601, UTC where it names no zone, or seconds since 1970; None where the cell is empty.
 
