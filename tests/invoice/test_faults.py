@@ -270,3 +270,34 @@ def test_a_quantity_below_zero_that_costs_something_is_a_row_that_cannot_be_read
     Path("costs.json").write_text(json.dumps(costs))
     ended, _, said = says("show", "costs.json")
     assert (ended, "costs.json, row 1, quantity '-1': quantity and cost have different signs" in said) == (1, True)
+
+
+# ---- names
+
+
+def test_models_that_are_only_on_one_side_are_named(says: Says) -> None:
+    rows = [row for row in focus(logged()) if "mini" not in row["ChargeDescription"]]
+    put("fewer.csv", rows)
+    assert "openai: calls but no charges of gpt-4o-mini" in says("compare", "fewer.csv")[2]
+    strange = [{**rows[0], "x_Model": f"frobnicator-{n}", "ChargeDescription": "input"} for n in range(6)]
+    put("more.csv", [*focus(logged()), *strange])
+    said = says("compare", "more.csv")[2]
+    known = ", ".join(f"frobnicator-{n}" for n in range(5))
+    assert f"openai: charges but no calls of {known} and 1 more" in said
+    assert "--model" not in said, "nothing of our calls is left over that it could be"
+    put("all.csv", focus(logged()))
+    assert says("compare", "all.csv")[2] == ""
+
+
+def test_names_that_nothing_is_called_by_are_said(says: Says) -> None:
+    put("all.csv", focus(logged()))
+    wrong = (*("--model", "zzz=frob"), *("--account", "nope=nada"))
+    right = (*("--model", "gpt-4o-mini-2024-07-18=gpt-4o-mini"), *("--account", "org-1=org-1"))
+    assert says("import", "all.csv")[0] == 0
+    for words in (("compare", "all.csv"), ("apply", "--check")):
+        ended, _, said = says(*words, *wrong)
+        assert ended == 0
+        assert "--model zzz=frob: no charge here has 'frob' and no call has 'zzz'" in said
+        assert "--account nope=nada: no charge here has 'nada' and no call has 'nope'" in said
+        assert says(*words, *right)[::2] == (0, "")
+        assert "--account org-1=nada: no charge here has 'nada'" in says(*words, "--account", "org-1=nada")[2]

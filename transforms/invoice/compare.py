@@ -130,12 +130,13 @@ def compare(
     by which a line may be off; None: half of the last decimal that any amount of its file has. A period longer than a day is
     compared whole; one that does not end at midnight UTC with the days it touches.
     """
+    ours = list(ours)
+    notes = strangers(charges, ours, models, accounts or {}, spellings or {})
     ours = [_by_length(row._replace(model=models.named(row.provider, row.model, row.start)), models) for row in ours]
     if spellings:
         charges = [c._replace(model=models.named(c.provider, spellings.get(c.model, c.model), c.start)) for c in charges]
     usage = [c for c in charges if c.category == "usage"]
     size = _sizes(charges, rounding)
-    notes: list[str] = []
     groups: dict[_Key, _Group] = defaultdict(_Group)
     for provider in sorted({c.provider for c in charges}):
         lines = [c for c in usage if c.provider == provider]
@@ -146,7 +147,7 @@ def compare(
             continue
         if not by_model:
             notes.append(f"{provider}: the invoice names no models; all are compared together")
-        elif unlike := _unlike({c.model for c in lines if c.model}, {row.model for row in calls}):
+        elif unlike := _unlike({c.model for c in lines if c.model}, {row.model for row in calls if _counts(row)}):
             notes.append(f"{provider}: {unlike}")
         for c in lines:
             if c.model or not by_model:
@@ -188,12 +189,41 @@ def _modelless(charge: Charge, groups: Mapping[_Key, _Group]) -> bool:
     return not charge.model and not any(k.provider == charge.provider and k.model == ALL_MODELS for k in groups)
 
 
+def _counts(row: Ours) -> bool:
+    """Whether there is anything in these calls that a vendor could bill."""
+    return any(any(some.values()) for some in (row.tokens, row.cost, row.unpriced))
+
+
 def _unlike(charged: set[str], called: set[str]) -> str:
-    """A warning where models may be the same by two names: they would show as missing logs and as not billed."""
-    theirs, ours = (", ".join(sorted(some)[:5]) for some in (charged - called, called - charged))
-    return f"charges but no calls of {theirs}; calls but no charges of {ours}; if these are the same: --model" * bool(
-        theirs and ours
-    )
+    """Models that are only on one side: they show as missing logs or as not billed, as both if they are one by two names."""
+    said = []
+    for words, some in (("charges but no calls of", charged - called), ("calls but no charges of", called - charged)):
+        if some:
+            more = f" and {len(some) - 5:,} more" if len(some) > 5 else ""
+            said.append(f"{words} {', '.join(name or '(no model)' for name in sorted(some)[:5])}{more}")
+    return "; ".join([*said, "if these are the same: --model"] if len(said) > 1 else said)
+
+
+def strangers(
+    charges: Iterable[Charge], ours: Iterable[Ours], models: Models, accounts: Mapping[str, str], spellings: Mapping[str, str]
+) -> list[str]:
+    """Given names that nothing is called by, in words: ``accounts`` and ``spellings`` as in ``compare``."""
+    ours, charges = list(ours), list(charges)
+    charged = {c.model for c in charges}
+    called = {name for row in ours for name in (row.model, models.named(row.provider, row.model, row.start))}
+    payers = {name for c in charges for name in (c.account, c.project)}
+    owners = {name for row in ours for name in (row.account, row.project)}
+    said = []
+    for option, pairs, theirs_known, ours_known in (
+        ("--model", [(our, their) for their, our in spellings.items()], charged, called),
+        ("--account", list(accounts.items()), payers, owners),
+    ):
+        for our, their in pairs:
+            unknown = [f"no charge here has {their!r}"] * (their not in theirs_known)
+            unknown += [f"no call has {our!r}"] * (our not in ours_known)
+            if unknown:
+                said.append(f"{option} {our}={their}: {' and '.join(unknown)}")
+    return said
 
 
 def _sizes(charges: Iterable[Charge], rounding: Decimal | None) -> dict[str, Fraction]:

@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Final, NamedTuple
 
 from schemas.invoice import KINDS, Charge, broad
-from transforms.invoice.compare import Ours, meet
+from transforms.invoice.compare import Ours, meet, strangers
 from transforms.invoice.models import Models
 
 _DAY: Final = 86_400
@@ -65,7 +65,7 @@ def plan(
     ``tolerance``: by which share calls may have more tokens than were billed, or, where the invoice has no quantities, by which
     what was billed may be off from what they cost. ``accounts`` and ``spellings`` as in ``compare``.
     """
-    notes: list[str] = []
+    notes = strangers(charges, ours, models, accounts or {}, spellings or {})
     called: dict[Group, list[Ours]] = defaultdict(list)
     charged: dict[Group, list[Charge]] = defaultdict(list)
     group_of: dict[tuple[int, str, str, str, str], Group] = {}
