@@ -53,6 +53,11 @@ class Billing(NamedTuple):
     version: str
     charges: tuple[Charge, ...]
 
+    @property
+    def changes(self) -> bool:
+        """Whether any call would cost what was billed."""
+        return any(decision.amounts and not decision.why for decision in self.plan.decisions.values())
+
 
 def billing(
     store: Store,
@@ -87,8 +92,10 @@ def refuse_second(known: Sequence[PriceRun], wanted: PriceRun) -> None:
 
 def apply(
     store: Store, work: Callable[[], Billing], wait_s: float = 0, progress: Progress = lambda _: None
-) -> tuple[PriceRun, Billing]:
+) -> tuple[PriceRun | None, Billing]:
     """Have the calls cost what was billed; the run. The same lines again change nothing. ``work``: what there is to do.
+
+    Where no call would change there is no run, and nothing is written.
 
     Raises:
         SettingsError: other lines are applied to calls of these days.
@@ -103,6 +110,8 @@ def apply(
         before = next((one for one in known if one.number == run.number), None)
         if before is not None and before.done:
             return before, wanted
+        if before is None and not wanted.changes:
+            return None, wanted
         if before is None:
             record(store, run._replace(counting=True))
             write_figures(store, wanted, run)

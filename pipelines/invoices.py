@@ -430,6 +430,7 @@ def refuse(invoice: Invoice, rest: str = "all else is in the figures", duplicate
         why.append(f"{lines_are(len(invoice.again))} there more than once and counted each time; {MEANT}")
     if invoice.findings:
         count = len(invoice.findings)
+        rest = rest if invoice.charges else "no other is a charge for a service of models: mend the file"
         why.append(f"{count:,} row{'s' * (count != 1)} could not be read; {rest}")
     if why:
         raise CheckFailed("; ".join(why))

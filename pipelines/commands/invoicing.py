@@ -219,7 +219,8 @@ def apply_invoices(
         show(billing_table(found, "By what was billed", "nothing was written"), fmt)
     else:
         run, found = apply(store, work, settings.runner.wait_seconds)
-        show(billing_table(found, f"Run {run.number}, {run.book_version}", "applied"), fmt)
+        title = f"Run {run.number}, {run.book_version}" if run else "By what was billed"
+        show(billing_table(found, title, "applied" if run else "no call changes, so there is no run"), fmt)
     for note in [*found.plan.notes, *foreign(found.charges, "not applied")]:
         click.echo(printable(note), err=True)
 

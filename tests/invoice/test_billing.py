@@ -115,7 +115,9 @@ def filled(store: Store, tmp_path: Any) -> Store:
 
 def go(store: Store, factor: int = 1) -> PriceRun:
     charges = [c._replace(billed=c.billed * factor) for c in stored(store).charges]
-    return apply(store, lambda: billing(store, charges, MODELS, Decimal("0.01")))[0]
+    run = apply(store, lambda: billing(store, charges, MODELS, Decimal("0.01")))[0]
+    assert run is not None
+    return run
 
 
 def test_calls_cost_what_was_billed_for_them_and_it_is_taken_back(filled: Store) -> None:

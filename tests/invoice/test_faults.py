@@ -15,6 +15,7 @@ from pipelines.cli import cli
 from pipelines.errors import ExitCode, LlmFinopsError
 from schemas.invoice import Charge
 from sinks.clickhouse import Store
+from sinks.reprice import price_runs
 from tests.invoice.samples import MODELS, as_csv, charge, events, focus, logged, page
 from tests.own.test_history import read
 from transforms.invoice import Ours, compare
@@ -301,3 +302,28 @@ def test_names_that_nothing_is_called_by_are_said(says: Says) -> None:
         assert "--account nope=nada: no charge here has 'nada' and no call has 'nope'" in said
         assert says(*words, *right)[::2] == (0, "")
         assert "--account org-1=nada: no charge here has 'nada'" in says(*words, "--account", "org-1=nada")[2]
+
+
+# ---- nothing to show, nothing to do
+
+
+def test_where_no_row_can_be_read_nothing_else_is_promised(says: Says) -> None:
+    put("us.csv", focus(logged()), ChargePeriodStart="03/02/2026")
+    for word in ("show", "compare", "import"):
+        ended, _, said = says(word, "us.csv")
+        assert (ended, "12 rows could not be read; no other is a charge for a service of models" in said) == (1, True)
+        assert "all else" not in said
+
+
+def test_applying_what_changes_no_call_records_no_run(says: Says, filled: Store) -> None:
+    rows = [{**row, "ChargeDescription": "gpt-9, input", "x_Model": "gpt-9"} for row in focus(logged()[:1])]
+    put("other.csv", rows)
+    assert says("import", "other.csv")[0] == 0
+    for words in (("apply",), ("apply",)):
+        ended, out, _ = says(*words)
+        assert (ended, "no call changes, so there is no run" in out, "applied" in out) == (0, True, False)
+    assert price_runs(filled) == []
+    put("ours.csv", focus(logged()))
+    assert says("import", "ours.csv", "--whole")[0] == 0
+    assert "applied" in says("apply")[1]
+    assert [(run.kind, run.active) for run in price_runs(filled)] == [("invoice", True)]
