@@ -26,6 +26,7 @@ from pipelines.show import (
     as_csv,
     as_json,
     dollars,
+    human_amount,
     human_bytes,
     human_money,
     human_seconds,
@@ -82,6 +83,15 @@ def printed(table: Table, fmt: str = "table", columns: int = 80, monkeypatch: py
 )
 def test_money_for_people(amount: str, text: str) -> None:
     assert human_money(Decimal(amount)) == text
+
+
+def test_an_amount_in_another_currency_has_its_code_and_no_sign_of_the_dollar() -> None:
+    assert human_amount(Decimal("-1234.5"), "EUR") == "-1,234.50 EUR"
+    assert human_amount(Decimal("0.4257"), "USD") == "$0.426"
+    table = Table([Column("billed", Kind.AMOUNT)], [[human_amount(0, "EUR")], [human_amount(12, "USD")]])
+    printed = io.StringIO()
+    show(table, file=printed)
+    assert [line.rstrip() for line in printed.getvalue().splitlines()[2:]] == ["0.00 EUR", "  $12.00"]
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=12, min_value=-(10**15), max_value=10**15))
