@@ -131,6 +131,9 @@ DEAL = '[[contract]]\nname = "deal"\nproviders = ["openai"]\nfrom = 2026-01-01\n
         ),
         ('{ input = "1" ', ["acme.toml", "cannot be read as TOML", "line"]),
         ('{ input = "-1" }]', ["acme.toml", "price 1", '"input"', "zero or more"]),
+        ('{ input = "0", output = "0" }]', ["acme.toml, model 'm', price 1", '"input"', '{ free = "reason" }']),
+        ('{ input = "0.0" }]', ["acme.toml, model 'm', price 1", "every call would cost nothing"]),
+        ('{ input = "0", cache_read = "1", output = "0", web_search = "10" }]', ["price 1", "every call would cost nothing"]),
         ('{ tier = "standard" }]', ["acme.toml", "price 1", "state either prices or", "free"]),
     ],
 )
@@ -139,6 +142,50 @@ def test_a_wrong_book_is_refused_by_entry_field_and_fix(prices: str, parts: list
         load_book([(("acme.toml", ACME + prices),)])
     for part in parts:
         assert part in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "price",
+    [
+        'free = "a gift"',
+        'input = "1", cache_write = "0", output = "0"',  # an embedding; writes that cost nothing
+        'input = "0", output = "0", request = "5"',  # paid by the request
+        'input = "0", image_output = "30"',
+        'input = "0", output = "4"',
+    ],
+)
+def test_a_price_in_which_something_costs_or_that_is_stated_free_is_taken(price: str) -> None:
+    assert load_book([(("acme.toml", f"{ACME}{{ {price} }}]"),)], built_in=False).entries
+
+
+NAMED = """
+providers = ["acme"]
+source = "page"
+recorded = 2026-01-01
+prefixes = ["acme-ai"]
+[[model]]
+model = "large"
+names = ["big"]
+prices = [{ tier = "batch", scope = ["eu"], input = "1" }]
+[[alias]]
+name = "latest"
+model = "large"
+"""
+
+
+@pytest.mark.parametrize("blank", [" {}", "{} ", "\u00a0{}", "{}\u200b", "{}\\n"], ids=ascii)
+@pytest.mark.parametrize("name", ["acme", "acme-ai", "large", "big", "batch", "eu", "latest"])
+def test_blanks_around_a_name_of_the_book_are_refused_by_entry(name: str, blank: str) -> None:
+    with pytest.raises(BookError) as refused:
+        load_book([(("acme.toml", NAMED.replace(f'"{name}"', f'"{blank.format(name)}"', 1)),)], built_in=False)
+    assert f'; write "{name}"' in str(refused.value)
+    assert str(refused.value).startswith("acme.toml, model 'l" if name in ("big", "batch", "eu") else "acme.toml")
+    assert load_book([(("acme.toml", NAMED),)], built_in=False).entries
+
+
+def test_blanks_around_a_model_of_a_contract_are_refused() -> None:
+    with pytest.raises(BookError, match=r"deal\.toml, contract 'deal', price 1 .*: field \"model\": 'gpt-4o ' has blanks"):
+        load_book(contracts=[(("deal.toml", DEAL + '[[contract.price]]\nmodel = "gpt-4o "\ninput = "1"\n'),)])
 
 
 def test_a_contract_for_an_unknown_model_is_refused_by_name_and_fix() -> None:

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from transforms.own.rules import Condition
 from transforms.price.entries import STANDARD, Files
-from transforms.price.fields import EVER, FOREVER, BookError, check_fields, interval, string, strings, tables, texts
+from transforms.price.fields import EVER, FOREVER, BookError, check_fields, interval, name_of, string, strings, tables, texts
 from transforms.price.rates import FIELDS, PICO_PER_DOLLAR, pico_rate
 
 Written = Path | Files
@@ -242,7 +242,7 @@ def _price(table: dict[str, Any], place: str) -> OwnPrice:
     if type(above) is not int or above < 0:
         raise BookError(f'{place}: field "above": {above!r} is not a number of prompt tokens such as 272_000')
     tier, scope = (_one(table, name, default, place) for name, default in (("tier", STANDARD), ("scope", "")))
-    return OwnPrice(string(table, "model", place).lower(), tier, scope, above, rates, place)
+    return OwnPrice(name_of(table, "model", place).lower(), tier, scope, above, rates, place)
 
 
 def _credits(table: dict[str, Any], place: str, start: int, end: int) -> tuple[Credit, ...]:

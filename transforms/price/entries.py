@@ -24,6 +24,7 @@ from transforms.price.fields import (
     check_fields,
     interval,
     moment,
+    name_of,
     string,
     strings,
     table_of,
@@ -66,6 +67,9 @@ _ALIAS_FIELDS: Final = frozenset({"name", "model", "from", "to", "recorded"})
 _CONFIRMED_FIELDS: Final = frozenset({"model", "from", "tier", "scope", "recorded", "reason"})
 _PRICE_FIELDS: Final = frozenset({"from", "to", "tier", "scope", "above", "window", "free", "source", "recorded", *FIELDS})
 _WINDOW_FIELDS: Final = frozenset({"hours", "weekdays", "except_dates"})
+_SELDOM: Final = ("input_cache_", "input_tool_use", "output_reasoning", "web_searches", "file_searches", "cache_storage")
+"""How units begin that most calls do not have: a price of theirs alone leaves an ordinary call at 0."""
+
 _HOURS: Final = re.compile(r"^([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-3]):([0-5][0-9])$")
 
 
@@ -277,7 +281,7 @@ def _read_file(data: dict[str, Any], file: str, layer: int, books: dict[str, Pro
         for number, model in enumerate(models, 1):
             place = f"{file}, model {model.get('model', f'number {number}')!r}"
             check_fields(model, _MODEL_FIELDS, place)
-            name = string(model, "model", place)
+            name = name_of(model, "model", place)
             excepted = tuple(strings(model, "except", place))
             for spelling in dict.fromkeys((name, *strings(model, "names", place))):
                 book.names.append(NameRule(spelling.lower(), name, excepted, layer=layer, place=place))
@@ -288,7 +292,7 @@ def _read_file(data: dict[str, Any], file: str, layer: int, books: dict[str, Pro
             start, end = interval(alias, place)
             recorded = alias.get("recorded", data.get("recorded"))
             day = _day(recorded, place) if recorded is not None else ""
-            name, means = string(alias, "name", place).lower(), string(alias, "model", place)
+            name, means = name_of(alias, "name", place).lower(), name_of(alias, "model", place)
             book.names.append(NameRule(name, means, (), start, end, layer, day, place))
 
 
@@ -319,6 +323,11 @@ def _prices(
         listed, rates, like = _rates(price, same, at)
         if bool(free) == bool(rates):
             raise BookError(f'{at}: state either prices or "free" with the reason, not both and not neither')
+        if not free and _costs_nothing(rates):
+            raise BookError(
+                f'{at}: field "input": input and output are 0, so that every call would cost nothing; state what they cost, '
+                'or, if the model is free, { free = "reason" } in place of the prices'
+            )
         source = price.get("source", model.get("source", data.get("source")))
         if not isinstance(source, str) or not source:
             raise BookError(f'{at}: field "source" is missing: say where the figure comes from')
@@ -343,6 +352,13 @@ def _prices(
                 place=at,
                 like=like,
             )
+
+
+def _costs_nothing(rates: Mapping[str, int]) -> bool:
+    """Whether ordinary calls would cost nothing: a slip, since that a model is free is stated with its reason."""
+    if not rates.keys() & {"input_fresh", "output_visible"}:
+        return False
+    return not any(rate for unit, rate in rates.items() if not unit.startswith(_SELDOM))
 
 
 def _fees(data: dict[str, Any], file: str, layer: int) -> Iterator[Fee]:
@@ -377,8 +393,8 @@ def _confirmation(table: dict[str, Any], file: str, number: int, layer: int) -> 
     check_fields(table, _CONFIRMED_FIELDS, place)
     if "from" not in table:
         raise BookError(f'{place}: field "from" is missing: name the date of the price that is confirmed, such as 2025-06-10')
-    tier, scope = (string(table, name, place).lower() if name in table else None for name in ("tier", "scope"))
-    model, reason = string(table, "model", place), string(table, "reason", place)
+    tier, scope = (name_of(table, name, place).lower() if name in table else None for name in ("tier", "scope"))
+    model, reason = name_of(table, "model", place), string(table, "reason", place)
     start = moment(table["from"], "from", place, EVER)
     return Confirmation(model, start, tier, scope, _day(table.get("recorded"), place), reason, layer, place)
 

@@ -27,7 +27,7 @@ def texts(table: dict[str, Any], name: str, default: str, place: str) -> list[st
     found = [value] if isinstance(value, str) else value
     if not isinstance(found, list) or not found or not all(isinstance(text, str) for text in found):
         raise BookError(f'{place}: field "{name}": {value!r} is neither a text nor a list of texts')
-    return [text.lower() for text in found]
+    return [_visible(text, name, place).lower() for text in found]
 
 
 def interval(table: dict[str, Any], place: str) -> tuple[int, int]:
@@ -67,12 +67,24 @@ def string(table: dict[str, Any], name: str, place: str) -> str:
     return value
 
 
+def name_of(table: dict[str, Any], field: str, place: str) -> str:
+    """A name that must be there, as it stands in calls: one that begins or ends with a blank would match none."""
+    return _visible(string(table, field, place), field, place)
+
+
+def _visible(text: str, name: str, place: str) -> str:
+    if text == text.strip() and text.isprintable():
+        return text
+    seen = "".join(c for c in text if c.isprintable()).strip()
+    raise BookError(f'{place}: field "{name}": {ascii(text)} has blanks around it or characters that nobody sees; write "{seen}"')
+
+
 def strings(table: dict[str, Any], name: str, place: str) -> list[str]:
-    """A list of texts, empty where the field is missing."""
+    """A list of names, empty where the field is missing."""
     value = table.get(name, [])
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise BookError(f'{place}: field "{name}": {value!r} is not a list of texts')
-    return value
+    return [_visible(text, name, place) for text in value]
 
 
 def table_of(table: dict[str, Any], name: str, place: str) -> dict[str, Any]:
