@@ -8,11 +8,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
+import click
+
 from pipelines.errors import SettingsError
 from pipelines.export import moment
-from pipelines.show import Column, Format, Kind, Table, show, table_of
+from pipelines.show import Column, Format, Kind, Table, show, show_paragraph, table_of
 from transforms.price import Book, BookError, load_book
 from transforms.price.check import ERROR, Finding, check_book
+from transforms.price.contracts import read_files
 from transforms.price.entries import Entry, Files, iso
 from transforms.price.fields import EVER, FOREVER
 from transforms.price.history import Change, History, entry_row, state
@@ -174,8 +177,11 @@ def print_changes(changes: Sequence[Change], title: str, fmt: str) -> None:
     show(table_of(rows, columns, title, counts), fmt)
 
 
-def findings(folders: Sequence[Path], own: Sequence[Path], today: date, stale_days: int) -> list[Finding]:
-    """What is odd about these folders; about the built-in book and the folders of the settings if none are named."""
+def findings(
+    folders: Sequence[Path], own: Sequence[Path], contracts: Sequence[Path], today: date, stale_days: int
+) -> list[Finding]:
+    """What is odd about these folders, or about the built-in book and the folders of the settings if none are named; and what is
+    wrong with contracts over them all."""
     found: list[Finding] = []
     for some in [[folder] for folder in folders] or [list(own)]:
         try:
@@ -187,22 +193,56 @@ def findings(folders: Sequence[Path], own: Sequence[Path], today: date, stale_da
         places |= {rule.place for provider in book.providers for rule in book.names(provider) if rule.layer}
         places |= {one.place for provider in book.providers for one in book.confirmed(provider) if one.layer}
         found += [one for one in check_book(book, today, stale_days) if not folders or one.place in places]
+    if contracts:
+        refused = [_refused(said) for said in _wrong_contracts([*own, *folders], contracts)]
+        found = [one for one in refused if one not in found] + found
     return found
+
+
+def _wrong_contracts(books: Sequence[Path], contracts: Sequence[Path]) -> list[str]:
+    """What loading says of contracts: of each file alone, and of all of them together if each is right."""
+    try:
+        layers = [_folder(path) for path in books]
+        load_book(layers)
+    except (BookError, SettingsError) as error:
+        return [str(error)]
+    said: list[str] = []
+    files: list[Files] = []
+    for path in contracts:
+        try:
+            files += [(one,) for one in read_files([path])]
+        except BookError as error:
+            said.append(str(error))
+    for some in [*([one] for one in files), files]:
+        try:
+            if some is not files or not said:
+                load_book(layers, some)
+        except BookError as error:
+            said.append(str(error))
+    return said
 
 
 def _refused(text: str) -> Finding:
     place, _, said = text.partition(": ")
     field = re.search(r'field "(\w+)"', text)
     said, _, fix = said.partition("; ")
+    said = said.removeprefix(f'field "{field[1]}": ' if field else "")
     return Finding(ERROR, "refused", place, field[1] if field else "", said, fix or "mend it as said: nothing of it is loaded")
 
 
-def print_findings(found: Sequence[Finding], fmt: str) -> None:
-    """A row for each finding."""
+def print_findings(found: Sequence[Finding], fmt: str, contracts: int = 0) -> None:
+    """A row for each finding; for people a paragraph, since places and fixes are too long for columns, and what was looked at."""
+    errors = sum(one.severity == ERROR for one in found)
+    counts = f"{errors:,} errors, {len(found) - errors:,} warnings"
+    if fmt == Format.TABLE:
+        for one in found:
+            about = f'{one.place}, field "{one.field}"' if one.field else one.place
+            show_paragraph(f"{one.severity}, {one.check}: {about}", one.finding, f"fix: {one.fix}")
+        click.echo(counts + (f" in prices and {contracts:,} files or folders of contracts" if contracts else ""))
+        return
     rows = [{**one._asdict(), **dict(zip(("file", "entry"), _parts(one.place), strict=True))} for one in found]
     columns = [Column(name) for name in ("severity", "check", "file", "entry", "field", "finding", "fix")]
-    errors = sum(one.severity == ERROR for one in found)
-    show(table_of(rows, columns, "Prices", f"{errors} errors, {len(found) - errors} warnings"), fmt)
+    show(table_of(rows, columns), fmt)
 
 
 def _parts(place: str) -> tuple[str, str]:

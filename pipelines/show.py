@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Context, Decimal
 from enum import StrEnum
+from textwrap import TextWrapper
 from typing import IO, Any, Final
 
 import orjson
@@ -113,6 +114,16 @@ def show(table: Table, fmt: str = Format.TABLE, file: IO[str] | None = None) -> 
             print_table(table, to)
         file.write(re.sub(r" +$", "", captured.get(), flags=re.MULTILINE))
     file.flush()
+
+
+def show_paragraph(heading: str, *below: str) -> None:
+    """Print a heading, and texts below it, set in; between words only, as wide as ``console``."""
+    to = console(sys.stdout)
+    with to.capture() as captured:
+        to.print(Text(printable(heading), style="bold"))
+    whole = TextWrapper(to.width - 2, break_long_words=False, break_on_hyphens=False)
+    lines = [line for text in below for line in whole.wrap(printable(text))]
+    sys.stdout.write(captured.get() + "".join(f"  {line}\n" for line in lines) + "\n")
 
 
 def console(file: IO[str]) -> Console:

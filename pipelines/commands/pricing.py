@@ -98,14 +98,17 @@ def diff(fmt: str, provider: str, a: str, b: str) -> None:
 @click.option("--strict", is_flag=True, help="Exit 1 for warnings, too.")
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
 def check(settings: Settings, fmt: str, today: str | None, stale_days: int, strict: bool, folders: tuple[Path, ...]) -> None:
-    """Show what is wrong or odd about FOLDERS of prices, or about the book and own prices of the settings. Exits 1 on errors."""
+    """Show what is wrong or odd about FOLDERS of prices, or about the book and own prices of the settings; and what is wrong with
+    contracts of the settings. Exits 1 on errors."""
     from pipelines.pricing import day, findings, print_findings
 
-    found = findings(folders, settings.price.books, day(today or _now()) or datetime.now(UTC).date(), stale_days)
-    print_findings(found, fmt)
+    on = day(today or _now()) or datetime.now(UTC).date()
+    found = findings(folders, settings.price.books, settings.price.contracts, on, stale_days)
+    print_findings(found, fmt, len(settings.price.contracts))
     errors = sum(one.severity == "error" for one in found)
+    looked_at = "prices and contracts" if settings.price.contracts else "prices"
     if errors or (strict and found):
-        raise CheckFailed(f"{errors} errors, {len(found) - errors} warnings in prices")
+        raise CheckFailed(f"{errors} errors, {len(found) - errors} warnings in {looked_at}")
 
 
 @prices.command("import")

@@ -244,6 +244,56 @@ def test_the_built_in_book_has_no_errors() -> None:
     assert {row["file"] for row in found} == {"avian.toml", "openrouter.toml", "vertex.toml"}  # what nothing bears out
 
 
+DEAL = '[[contract]]\nname = "deal"\nproviders = ["acme"]\n'
+WRONG: dict[str, tuple[str, str]] = {
+    "syntax": ("[[contract]\n", "cannot be read as TOML"),
+    "model": (DEAL + '[[contract.price]]\nmodel = "lrge"\ninput = "1"\n', "'lrge' is no model"),
+    "percent": (DEAL + 'discount = "110"\n', '"110"'),
+    "provider": (DEAL.replace("acme", "acne") + 'discount = "1"\n', "'acne' has no prices"),
+}
+
+
+@pytest.mark.parametrize("by", ["option", "environment"])
+def test_check_refuses_what_is_wrong_with_contracts_as_explain_does(own: Path, tmp_path: Path, by: str) -> None:
+    asked = ("explain", "--provider", "acme", "--model", "large", "--input", "1", "--price-books", own)
+    paths = {name: tmp_path / f"{name}.toml" for name in (*WRONG, "absent")}
+    for name, (text, _) in WRONG.items():
+        paths[name].write_text(text)
+    named = [word for path in paths.values() for word in ("--price-contracts", str(path))] if by == "option" else []
+    env = {} if by == "option" else {"LLM_FINOPS_PRICE__CONTRACTS": json.dumps(list(map(str, paths.values())))}
+    words = ["prices", "check", str(own), "--today", "2026-06-20", "--format", "json", *named]
+    ran = CliRunner().invoke(cli, words, env=env)
+    found = {row["file"].rpartition("/")[2]: row for row in json.loads(ran.stdout)}
+    assert int(exit_code(ran.exception or AssertionError())) == 1
+    assert found.keys() == {f"{name}.toml" for name in paths}  # each of them, not the first alone
+    for name, path in paths.items():
+        row, (code, said) = found[f"{name}.toml"], refused(*asked, "--price-contracts", path)
+        assert (row["severity"], code) == ("error", 2)
+        assert row["finding"] in said
+        assert WRONG.get(name, ("", "No such file"))[1] in row["finding"]
+
+
+def test_check_takes_right_contracts_and_refuses_two_for_the_same_calls(own: Path, tmp_path: Path) -> None:
+    one, other = tmp_path / "one.toml", tmp_path / "other.toml"
+    one.write_text(DEAL + 'discount = "10"\n')
+    other.write_text(DEAL.replace("deal", "more") + 'discount = "20"\n')
+    words = ("prices", "check", own, "--today", "2026-06-20", "--price-contracts", one)
+    assert "0 errors, 0 warnings in prices and 1 files" in run(*words).stdout
+    both = run(*words, "--price-contracts", other)
+    assert "is for the same calls as contract 'deal'" in " ".join(both.stdout.split())
+    assert int(exit_code(both.exception or AssertionError())) == 1
+
+
+@pytest.mark.parametrize("width", [40, 100])
+def test_check_breaks_no_word(own: Path, width: int) -> None:
+    (own / "acme.toml").write_text(BOOK.replace('input = "1.6"', 'input = "16"').replace('"acme"', '"a-vendor-of-a-very-long-name"'))
+    words = ["prices", "check", str(own), "--today", "2026-06-20"]
+    screen = CliRunner().invoke(cli, words, env={"COLUMNS": str(width), "NO_COLOR": "1"}).stdout
+    found = rows(*words)
+    assert found
+    assert {word for row in found for text in (row["finding"], row["fix"]) for word in text.split()} <= set(screen.split())
+
+
 # -- other people's lists
 
 LITELLM: dict[str, Any] = {

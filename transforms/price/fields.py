@@ -76,7 +76,7 @@ def _visible(text: str, name: str, place: str) -> str:
     if text == text.strip() and text.isprintable():
         return text
     seen = "".join(c for c in text if c.isprintable()).strip()
-    raise BookError(f'{place}: field "{name}": {ascii(text)} has blanks around it or characters that nobody sees; write "{seen}"')
+    raise BookError(f'{place}: field "{name}": {text!a} has blanks around it or characters that nobody sees; write "{seen}"')
 
 
 def strings(table: dict[str, Any], name: str, place: str) -> list[str]:
