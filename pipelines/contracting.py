@@ -43,13 +43,15 @@ class Sum(NamedTuple):
 
 @dataclass
 class Figures:
-    """Sums of one row; ``credits`` is what credits paid of ``cost``."""
+    """Sums of one row; ``credits`` is what credits paid of ``cost``, as far as contracts are known: ``unstated`` counts the calls
+    under others."""
 
     calls: int = 0
     unpriced: int = 0
     list_cost: int = 0
     cost: int = 0
     credits: int = 0
+    unstated: int = 0
 
     @property
     def effective(self) -> int:
@@ -116,6 +118,7 @@ def figures(found: Sequence[Sum], paid: Mapping[str, Drawn], since: int | None, 
             row.list_cost += one.list_cost
             row.cost += one.cost
             row.credits += credit
+            row.unstated += one.calls if contract and contract not in paid else 0
     return table
 
 
@@ -131,19 +134,35 @@ def figure_rows(table: Mapping[str, Figures], by: str, total: bool) -> list[dict
 
 
 def _row(name: str, one: Figures) -> dict[str, Any]:
+    known = not one.unstated
     saved = one.list_cost - one.effective
-    share = Decimal(saved) / one.list_cost if one.list_cost else None
+    share = Decimal(saved) / one.list_cost if one.list_cost and known else None
     return {
         "name": name,
         "calls": one.calls,
         "unpriced_calls": one.unpriced,
         "list_cost": dollars(one.list_cost),
         "contracted_cost": dollars(one.cost),
-        "credits_used": dollars(one.credits),
-        "effective_cost": dollars(one.effective),
-        "saved": dollars(saved),
+        "credits_used": dollars(one.credits) if known else None,
+        "effective_cost": dollars(one.effective) if known else None,
+        "saved": dollars(saved) if known else None,
         "saved_share": share,
     }
+
+
+def not_stated(found: Iterable[Sum], contracts: Mapping[str, Contract]) -> str:
+    """What to say of calls under contracts that nobody states any more; else empty."""
+    unknown: dict[str, int] = defaultdict(int)
+    for one in found:
+        if one.contract and one.contract not in contracts:
+            unknown[one.contract] += one.calls
+    if not unknown:
+        return ""
+    named = ", ".join(f"{name} ({calls:,} calls)" for name, calls in sorted(unknown.items()))
+    return (
+        f"the store has calls under contracts that neither its terms nor price.contracts state: {named}; what credits pay of"
+        " them is not known: name their files with --price-contracts"
+    )
 
 
 def credit_rows(found: Sequence[Sum], contracts: Mapping[str, Contract], paid: Mapping[str, Drawn]) -> list[dict[str, Any]]:

@@ -72,6 +72,8 @@ def contracts(settings: Settings, fmt: str, by: str, since: datetime | None, unt
     paid = contracting.drawn(found, known)
     if warning := contracting.not_kept(store, known):
         click.echo(warning, err=True)
+    if warning := contracting.not_stated(found, known):
+        click.echo(warning, err=True)
     if by != "credit":
         start, end = (None if at is None else int(at.replace(tzinfo=UTC).timestamp()) // 86_400 for at in (since, until))
         rows = contracting.figure_rows(contracting.figures(found, paid, start, end), by, fmt == Format.TABLE)
@@ -80,7 +82,8 @@ def contracts(settings: Settings, fmt: str, by: str, since: datetime | None, unt
             columns = [column for column in columns if column.name != "saved"]
         else:
             columns.insert(2, Column("unpriced_calls", Kind.COUNT))
-        note = "" if known else "there are no contracts: price.contracts names none"
+        unstated = any(row["credits_used"] is None for row in rows)
+        note = "" if known or unstated else "there are no contracts: price.contracts names none"
         if unpriced := rows[-1]["unpriced_calls"] if rows else 0:
             note += f"{'; ' if note else ''}{unpriced:,} of the calls are unpriced, and in no sum"
         show(table_of(rows, columns, f"Cost by {by.replace('_', ' ')}", note), fmt)

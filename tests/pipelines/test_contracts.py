@@ -379,10 +379,29 @@ def test_calls_that_are_kept_no_more_are_said(store: Store, files: Files) -> Non
     assert "launch (acme-2026), later (acme-2026); state what was left of them that day as amount" in warning
 
 
-def test_a_store_without_contracts_says_so(tool: Tool, files: Files) -> None:
+def test_a_store_without_contracts_says_so(store: Store, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool_on(store, files, monkeypatch)
     done = CliRunner().invoke(cli, ["contracts"], catch_exceptions=False)
     assert "there are no contracts: price.contracts names none" in done.stdout
     assert "Credits" not in done.stdout
+
+
+def test_calls_under_contracts_that_nobody_states_have_unknown_credits(tool: Tool) -> None:
+    stated = {row["name"]: row for row in json.loads(tool("--format", "json").stdout)}
+    done = CliRunner().invoke(cli, ["contracts", "--format", "json"], catch_exceptions=False)
+    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    for name, row in rows.items():
+        figures = [row[column] for column in ("credits_used", "effective_cost", "saved", "saved_share")]
+        assert (figures == [None] * 4) == (name != "(no contract)"), name
+        assert [row[column] for column in ("calls", "list_cost", "contracted_cost")] == [
+            stated[name][column] for column in ("calls", "list_cost", "contracted_cost")
+        ]
+    for name in ("acme-2026", "everybody"):
+        assert f"{name} ({stated[name]['calls']} calls)" in done.stderr
+    assert "not known: name their files with --price-contracts" in done.stderr
+    screen = CliRunner().invoke(cli, ["contracts", "--by", "model"], catch_exceptions=False).stdout
+    assert "there are no contracts" not in screen
+    assert [line.split()[-1] for line in screen.splitlines() if line.startswith("total")] == ["-"]
 
 
 def test_wrong_contracts_end_a_command_with_the_place_and_the_fix(tool: Tool, files: Files) -> None:
