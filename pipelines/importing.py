@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date
 from importlib import import_module
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import Any, Final, NamedTuple
 
+import click
+
 from pipelines.errors import InputError, OutputError
-from pipelines.show import Column, Format, show, table_of
+from pipelines.show import Column, Format, console, show, table_of
+from pipelines.text import printable
 from transforms.price import Book, BookError, load_book
 from transforms.price.book import NO_PRICE, Key
-from transforms.price.entries import Files
+from transforms.price.entries import Entry, Files
 from transforms.price.history import FIELD_OF
 from transforms.price.imports import LITELLM, ListError, Proposal, Refused, as_files, read_list
 
@@ -101,7 +106,8 @@ def compare(
             continue
         row = book.plan(Key(entry.provider, entry.model, entry.tier, entry.scope)).row(at, entry.above + 1)
         if row < 0:
-            yield Compared("new", entry.rate_id, "", None, None, f"the book says {NO_PRICE[-1 - row]}")
+            for field, figure in _figures(entry):
+                yield Compared("new", entry.rate_id, field, None, figure, f"the book says {NO_PRICE[-1 - row]}")
             continue
         ours = book.entries[row]
         seen.add(f"{ours.provider}/{ours.model}")
@@ -120,12 +126,53 @@ def compare(
         yield Compared("not mapped", f"{one.provider}/{one.model}", "", None, None, one.reason)
 
 
+def _figures(entry: Entry) -> Iterator[tuple[str, str]]:
+    """What a price states, by field, without what is only billed like another one."""
+    if entry.free:
+        yield "free", entry.free
+    for unit, figure in entry.listed.items():
+        if unit not in entry.like:
+            yield FIELD_OF[unit], figure
+
+
+_TITLES: Final = {
+    "changed": "Changed",
+    "new": "New: not in the book",
+    "not in theirs": "Not in theirs",
+    "not mapped": "Not mapped: it cannot be said in the book",
+}
+
+
 def print_compared(found: list[Compared], title: str, fmt: str) -> None:
-    """What differs; what is the same is only counted."""
-    rows = [one._asdict() for one in found if one.kind != "same" or fmt != Format.TABLE]
+    """What differs, for people in a table for each kind; what is the same is only counted."""
     counts = Counter({one.kind: 0 for one in found}) + Counter(kind for kind, _ in {(one.kind, one.price) for one in found})
-    columns = [Column(name) for name in Compared._fields]
-    show(table_of(rows, columns, title, ", ".join(f"{count:,} {kind}" for kind, count in counts.items())), fmt)
+    said = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+    if fmt != Format.TABLE:
+        show(table_of([one._asdict() for one in found], [Column(name) for name in Compared._fields]), fmt)
+        return
+    click.echo(f"{title}: {said or 'nothing to compare'}")
+    for kind, heading in _TITLES.items():
+        rows = [one for one in found if one.kind == kind]
+        if not rows:
+            continue
+        click.echo(f"\n{heading}")
+        if kind == "changed":
+            columns = [Column(name) for name in ("price", "field", "ours", "theirs")]
+            show(table_of([one._asdict() for one in rows], columns))
+            continue
+        prices: dict[str, list[Compared]] = {}
+        for one in rows:
+            prices.setdefault(one.price, []).append(one)
+        for price, some in prices.items():  # names are long and figures many: no columns hold both
+            click.echo(f"  {printable(price)}" + "".join(f"\n      {line}" for line in _below(some)))
+
+
+def _below(some: list[Compared]) -> Iterator[str]:
+    """What stands below the name of a price: its figures, and why it is there."""
+    figures = ", ".join(f"{one.field} {one.theirs}" for one in some if one.theirs is not None)
+    whole = TextWrapper(console(sys.stdout).width - 6, break_long_words=False, break_on_hyphens=False)
+    for text in (figures, some[0].reason):
+        yield from whole.wrap(printable(text))
 
 
 def write(files: Files, folder: Path) -> None:

@@ -357,6 +357,25 @@ def test_litellm_prices_become_exact_proposals(own: Path, tmp_path: Path) -> Non
     assert refused(*words, "--out", tmp_path / "proposed")[0] == 3
 
 
+@pytest.mark.parametrize("width", [50, 100])
+def test_new_prices_of_a_list_are_shown_with_their_figures_and_whole_names(own: Path, tmp_path: Path, width: int) -> None:
+    name = "a-model-with-a-name-of-more-than-forty-characters-2026-02-01"
+    new = {"litellm_provider": "acme", "input_cost_per_token": 3e-07, "output_cost_per_token": 1.5e-06, "input_cost_per_audio_token": 9e-06}
+    (tmp_path / "map.json").write_text(json.dumps({name: new, **LITELLM}))
+    words = ["prices", "import", "litellm", "--file", tmp_path / "map.json", "--price-books", own, "--today", "2026-07-01"]
+    found = [row for row in rows(*words) if row["kind"] == "new" and row["price"] == f"acme/{name}"]
+    assert {row["field"]: (row["ours"], row["theirs"]) for row in found} == {
+        "input": (None, "0.3"),
+        "audio_input": (None, "9"),
+        "output": (None, "1.5"),
+    }
+    screen = CliRunner().invoke(cli, list(map(str, words)), env={"COLUMNS": str(width), "NO_COLOR": "1"}).stdout
+    lines = [line.strip() for line in screen.splitlines()]
+    at = lines.index(f"acme/{name}")
+    assert "input 0.3, audio_input 9, output 1.5 the book says unknown_model" in " ".join(lines[at + 1 : at + 4])
+    assert "acme/film" in lines
+
+
 def claude(price: float, **more: Any) -> dict[str, Any]:
     million = 1e-6
     return {
