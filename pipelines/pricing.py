@@ -18,10 +18,11 @@ from transforms.price.check import ERROR, Finding, check_book
 from transforms.price.contracts import read_files
 from transforms.price.entries import Entry, Files, iso
 from transforms.price.fields import EVER, FOREVER
-from transforms.price.history import Change, History, entry_row, state
+from transforms.price.history import Change, History, entry_row, in_effect, state
 from transforms.price.rates import FIELDS
 
-BUILT_IN: Final = "built-in"
+_OVER: Final = "+"
+"""Between a book and a folder that is laid over it."""
 
 _PLACE: Final = ("provider", "model", "tier", "scope", "above", "window")
 _SHOWN: Final = {
@@ -51,16 +52,33 @@ def micros(text: str) -> int:
     return round(moment(text).timestamp()) * 1_000_000
 
 
+def books_named(a: str, b: str, alone: bool) -> tuple[list[Entry], list[Entry], str]:
+    """The prices of two books, and what they are called; see ``book_named``.
+
+    A folder or file beside the built-in book is laid over it, as own prices are, unless it is to stand ``alone``.
+    """
+    built_in = next((name for name in (a, b) if _is_built_in(name)), "")
+    under = "" if alone or _is_built_in(a) == _is_built_in(b) else built_in
+    names = [name if _is_built_in(name) or not under else f"{under}{_OVER}{name}" for name in (a, b)]
+    return book_named(names[0]), book_named(names[1]), f"From {names[0]} to {names[1]}"
+
+
+def _is_built_in(name: str) -> bool:
+    return re.fullmatch(r"built-in([@+].*)?", name) is not None
+
+
 def book_named(name: str) -> list[Entry]:
-    """The prices of ``built-in``, of ``built-in@DAY`` as known on that day, of a folder or of one file.
+    """The prices of ``built-in``, of ``built-in@DAY`` as known on that day, of a folder or one file; or of these in one: with
+    ``+`` and a folder or file behind them, laid over as own prices are.
 
     Raises:
         SettingsError, transforms.price.BookError: there is no such book, or it is wrong.
     """
-    head, at, known_on = name.partition("@")
-    if head == BUILT_IN:
-        return list(load_book(known_on=day(known_on) if at else None).entries)
-    return [entry for entry in load_book([_folder(Path(name))]).entries if entry.layer]
+    if not _is_built_in(name):
+        return [entry for entry in load_book([_folder(Path(name))]).entries if entry.layer]
+    book, *over = name.split(_OVER)
+    known_on = book.partition("@")[2] if "@" in book else None
+    return in_effect(load_book([_folder(Path(one)) for one in over], known_on=day(known_on)).entries)
 
 
 def _folder(path: Path) -> Path | Files:

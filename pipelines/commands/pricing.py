@@ -79,15 +79,20 @@ def show_(settings: Settings, fmt: str, model: str, provider: str, at: str | Non
 @prices.command()
 @FORMAT
 @_PROVIDER
+@click.option("--alone", is_flag=True, help="Take a folder or file for a whole book: what it lacks is removed.")
 @click.argument("a")
 @click.argument("b")
-def diff(fmt: str, provider: str, a: str, b: str) -> None:
-    """Show in which prices B differs from A: each is built-in, built-in@DAY (as known then), a folder or a file."""
-    from pipelines.pricing import book_named, print_changes
+def diff(fmt: str, provider: str, alone: bool, a: str, b: str) -> None:
+    """Show in which prices B differs from A: each is built-in, built-in@DAY (as known then), a folder or a file.
+
+    A folder or file beside built-in is laid over it, as own prices are in a run. Several: built-in+FOLDER+FOLDER.
+    """
+    from pipelines.pricing import books_named, print_changes
     from transforms.price.history import differences
 
-    old, new = ([entry for entry in book_named(name) if provider in ("", entry.provider)] for name in (a, b))
-    print_changes(list(differences(old, new)), f"From {a} to {b}", fmt)
+    *books, title = books_named(a, b, alone)
+    old, new = ([entry for entry in book if provider in ("", entry.provider)] for book in books)
+    print_changes(list(differences(old, new)), title, fmt)
 
 
 @prices.command()

@@ -20,6 +20,8 @@ from tests.pipelines.jobs import go
 from tests.pipelines.test_cli import EVENTS
 from tests.price.oracle import Oracle
 from transforms.price import load_book
+from transforms.price.entries import iso
+from transforms.price.history import in_effect
 
 BOOK = """
 providers = ["acme"]
@@ -151,6 +153,55 @@ def test_diff_names_what_changed_with_old_new_and_ratio(own: Path, tmp_path: Pat
     assert rows("prices", "diff", own, own) == []
     assert {row["kind"] for row in rows("prices", "diff", "built-in@2020-01-01", "built-in", "--provider", "cohere")} == {"added"}
     assert refused("prices", "diff", own, tmp_path / "absent")[0] == 2
+
+
+WHAT_IF = """
+providers = ["openai"]
+source = "what if"
+recorded = 2026-11-01
+[[model]]
+model = "gpt-4o-2024-08-06"
+prices = [{ input = "5", cache_read = "1.25", output = "10" }, { from = 2027-01-01, tier = "batch", input = "3", output = "9" }]
+"""
+
+
+def test_diff_lays_a_folder_over_the_built_in_book_as_a_run_does(own: Path, tmp_path: Path) -> None:
+    (own / "acme.toml").write_text(WHAT_IF)
+    found = rows("prices", "diff", "built-in", own)
+    said = {(row["kind"], row["rate_id"].removeprefix("openai/gpt-4o-2024-08-06"), row["field"]): (row["old"], row["new"]) for row in found}
+    assert said == {
+        ("changed", "", "input"): ("2.5", "5"),
+        ("changed", "", "tool_use"): ("2.5", "5"),
+        ("changed", ":batch", "to"): (None, "2027-01-01"),
+        ("added", ":batch@2027-01-01", "input"): (None, "3"),
+        ("added", ":batch@2027-01-01", "tool_use"): (None, "3"),
+        ("added", ":batch@2027-01-01", "output"): (None, "9"),
+        ("added", ":batch@2027-01-01", "reasoning"): (None, "9"),
+        **{("changed", "", field): (old, None) for field, old in (("image_input", "2.5"), ("web_search", "10"), ("file_search", "2.5"))},
+    }
+    assert "0 removed" in run("prices", "diff", "built-in", own).stdout
+    assert rows("prices", "diff", "built-in", f"built-in+{own}") == found
+    turned = rows("prices", "diff", own, "built-in")
+    assert {(row["rate_id"], row["field"], row["new"], row["old"]) for row in turned} == {
+        (row["rate_id"], row["field"], row["old"], row["new"]) for row in found
+    }
+    alone = rows("prices", "diff", "built-in", own, "--alone")
+    assert len({row["rate_id"] for row in alone if row["kind"] == "removed"}) > 1_000
+
+
+def test_a_price_that_an_own_one_interrupts_goes_on_afterwards(own: Path) -> None:
+    sale = '{ from = 2026-07-01, to = 2026-08-01, input = "1", cache_read = "0.15", output = "6" }'
+    (own / "sale.toml").write_text(WHAT_IF.replace("openai", "acme").split("[[model]]")[0] + f'[[model]]\nmodel = "large"\nprices = [{sale}]')
+    layers = [(("acme.toml", BOOK),), (("sale.toml", (own / "sale.toml").read_text()),)]
+    held = [e for e in in_effect(load_book(layers, built_in=False).entries) if e.tier == "standard" and not e.above]
+    spans = sorted((iso(max(e.valid_from, 0)), iso(min(e.valid_to, 10**16)), e.listed["input_fresh"]) for e in held)
+    end = iso(10**16)
+    assert spans == [
+        ("1970-01-01", "2026-06-01", "2"),
+        ("2026-06-01", "2026-07-01", "1.6"),
+        ("2026-07-01", "2026-08-01", "1"),
+        ("2026-08-01", end, "1.6"),
+    ]
 
 
 def checked(own: Path, text: str, *words: str) -> tuple[int, list[tuple[str, str, str, str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
@@ -145,6 +146,32 @@ def differences(old: Iterable[Entry], new: Iterable[Entry]) -> Iterator[Change]:
             values = [side.get(field) or None if side else None for side in (one, other)]
             if values[0] != values[1]:
                 yield Change(kind, named, field, *values)
+
+
+def in_effect(entries: Iterable[Entry]) -> list[Entry]:
+    """The prices of all layers for the times in which they hold: those of a folder in place of what they stand over.
+
+    A price that an own one interrupts becomes two.
+    """
+    layers: dict[int, list[Entry]] = {}
+    for entry in entries:
+        layers.setdefault(entry.layer, []).append(entry)
+    found: list[Entry] = []
+    over: dict[tuple[str, str, str, str], set[tuple[int, int]]] = {}
+    for _, some in sorted(layers.items(), reverse=True):
+        for entry in some:
+            spans = [(entry.valid_from, entry.valid_to)]
+            for start, end in over.get(_group(entry), ()):
+                cut = ((a, b) for first, last in spans for a, b in ((first, min(last, start)), (max(first, end), last)))
+                spans = [span for span in cut if span[0] < span[1]]
+            found += [replace(entry, valid_from=start, valid_to=end) for start, end in spans]
+        for entry in some:
+            over.setdefault(_group(entry), set()).add((entry.valid_from, entry.valid_to))
+    return found
+
+
+def _group(entry: Entry) -> tuple[str, str, str, str]:
+    return entry.provider, entry.model, entry.tier, entry.scope
 
 
 def by_what(entries: Iterable[Entry]) -> dict[tuple[Any, ...], Mapping[str, Any]]:
