@@ -109,6 +109,31 @@ def test_a_call_without_a_price_says_what_there_is_and_where_to_state_it(
         assert part in found.why
 
 
+@pytest.mark.parametrize(
+    ("call", "reason", "parts"),
+    [
+        ({"model": "gpt-4-0613", "input_cache_read": 5}, "no_rate:input_cache_read", ['"cache_read"', "openai/gpt-4", "--price-books"]),
+        ({"input_fresh": 2**53 + 1}, "overflow", ["input_fresh is 9,007,199,254,740,993;"]),
+        ({"input_fresh": 4 * 10**11}, "overflow", ["most of it is input_fresh: 400,000,000,000 x $2.5 per 1,000,000 = $1000000;"]),
+        ({"output_visible": -5}, "bad_value", ["output_visible is -5;"]),
+        ({"reported_cost": -5, "reported_cost_by": "vendor"}, "bad_value", ["reported_cost is $-5;"]),
+    ],
+)
+def test_a_figure_that_cannot_be_priced_is_named(book: Book, call: dict[str, Any], reason: str, parts: list[str]) -> None:
+    (row,) = batch([{"model": "gpt-4o-2024-08-06", "input_fresh": 10, **call}]).to_pylist()
+    found = explain_call(book, {**row, "event_time": micros("2026-11-01")})
+    assert (found.status, found.reason, found.cost) == ("unpriced", reason, None)
+    for part in (*parts, "mend the log's"):
+        assert part in found.why
+
+
+def test_a_field_that_an_own_price_lacks_is_to_be_written_there() -> None:
+    text = ACME + '{ input = "1", output = "2" }]'
+    (row,) = batch([{"provider": "acme", "model": "m", "input_cache_write_1h": 5}]).to_pylist()
+    found = explain_call(load_book([(("acme.toml", text),)]), {**row, "event_time": micros("2026-11-01")})
+    assert "write the field \"cache_write_1h\" of acme/m#1 (acme.toml, model 'm', price 1) there" in found.why
+
+
 @pytest.mark.parametrize("model", ["gpt-4o-2024-08-06  ", "\tgpt-4o-2024-08-06\n", " GPT-4o-2024-08-06 "])
 def test_spaces_around_a_model_do_not_matter(book: Book, model: str) -> None:
     priced = price_batch(batch([{"model": model, "input_fresh": 10**6}]), book, 1)

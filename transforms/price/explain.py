@@ -12,8 +12,8 @@ from schemas.call import LEAVES
 from transforms.price.book import NO_PRICE, Book, Key
 from transforms.price.contracts import ANYBODY, Payer
 from transforms.price.entries import Entry, iso
-from transforms.price.history import nearest
-from transforms.price.pricing import PricedColumns, key_of, price_batch
+from transforms.price.history import FIELD_OF, nearest
+from transforms.price.pricing import MAX_COUNT, PricedColumns, key_of, price_batch
 from transforms.price.rates import PICO_PER_DOLLAR, UNITS, dollars, plain, unit_size
 
 
@@ -135,7 +135,9 @@ def explain_call(book: Book, call: Mapping[str, Any]) -> CallExplanation:
     elif status == "free" and not reason and found.entry:
         why = found.entry.free
     elif reason.startswith("no_rate:"):
-        why = f"the price states nothing for {reason.removeprefix('no_rate:')}"
+        why = _no_rate(reason.removeprefix("no_rate:"), found.entry)
+    elif reason in ("overflow", "bad_value"):
+        why += f": {_odd_figure(call, usage, found)}; mend the log's field"
     if reason in NO_PRICE:
         why += f"; {_remedy(book, key, reason, call['event_time'])}"
     return CallExplanation(
@@ -169,6 +171,28 @@ def _remedy(book: Book, key: Key, reason: str, at: int) -> str:
     else:
         has = f"that was on {iso(max(entry.valid_to for entry in _of(known, key.tier)))}"
     return f"{has}; mend the log's field, or state the price in a folder of --price-books"
+
+
+def _no_rate(unit: str, entry: Entry | None) -> str:
+    """What a price lacks, which field states it and where."""
+    said = f"the price states nothing for {unit}"
+    if entry is None:
+        return said
+    place = f"{entry.of or entry.rate_id} ({entry.place})"
+    where = "there" if entry.layer else "with what else it states in a folder of --price-books"
+    return f'{said}; write the field "{FIELD_OF[unit]}" of {place} {where}, or mend the log\'s {unit}'
+
+
+def _odd_figure(call: Mapping[str, Any], usage: Mapping[str, int | None], found: Explanation) -> str:
+    """The figure of a call that is negative, or more than a call can have."""
+    stated = call.get("reported_cost")
+    if stated is not None and call.get("reported_cost_by") == "vendor":
+        return f"reported_cost is ${plain(stated) if isinstance(stated, Decimal) else dollars(stated)}"
+    odd = [f"{unit} is {count:,}" for unit, count in usage.items() if count is not None and not 0 <= count <= MAX_COUNT]
+    if odd:
+        return ", ".join(odd)
+    most = max(found.lines, key=lambda line: line.amount or 0, default=None)
+    return f"most of it is {most}" if most else "its parts come to that in sum"
 
 
 def _of(known: Sequence[Entry], tier: str) -> Sequence[Entry]:
