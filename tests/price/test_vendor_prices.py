@@ -86,6 +86,19 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
         {"provider": "anthropic", "model": "claude-opus-4-6", "event_time": "2026-03-13", "input_fresh": 200_001},
         "1.000005",
     ),
+    *(
+        (
+            f"haiku 3.5 on {day}",
+            {"provider": "anthropic", "model": "claude-3-5-haiku-20241022", "event_time": day, "input_fresh": 10**6, **more},
+            cost,
+        )
+        for day, more, cost in (
+            ("2024-11-04", {"output_visible": 10**6}, "6"),  # $1 and $5 at first
+            ("2024-12-02T23:59:59", {"batch": True, "output_visible": 10**6}, "3"),
+            ("2024-12-03", {"output_visible": 10**6}, "4.8"),  # $0.80 and $4 on all platforms
+            ("2024-12-03", {"batch": True, "output_visible": 10**6}, "2.4"),
+        )
+    ),
     (
         "haiku 3 has irregular cache prices",
         {
