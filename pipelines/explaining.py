@@ -175,7 +175,8 @@ def _usage(call: Mapping[str, Any]) -> str:
 
 
 def _span(start: int, end: int) -> str:
-    return f"from {'ever' if start == EVER else iso(start)} to {'now' if end == FOREVER else iso(end)}"
+    until = "now" if end == FOREVER else iso(end)
+    return f"to {until}; since when is not stated" if start == EVER else f"from {iso(start)} to {until}"
 
 
 def print_explained(one: Explained, fmt: str) -> None:

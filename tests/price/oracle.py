@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fnmatch import fnmatch, translate
 from functools import cache
@@ -33,6 +34,15 @@ FIELD_OF = {
 }
 PER_THOUSAND = ("web_search", "file_search", "request")
 CAPACITY = ("ptu", "provisioned", "reserved")
+FIRST_API = datetime(2020, 6, 1, tzinfo=UTC)
+SNAPSHOTS = {
+    "0301": date(2023, 3, 1),
+    "0314": date(2023, 3, 14),
+    "0613": date(2023, 6, 13),
+    "0914": date(2023, 9, 14),
+    "1106": date(2023, 11, 6),
+    "0125": date(2024, 1, 25),
+}
 BEGINNING, END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
@@ -111,7 +121,8 @@ class Oracle:
         of_scope = next((some for one in wanted if (some := [p for p in of_tier if one in listed(p, "scope", "")])), None)
         if of_scope is None:
             return "unknown_scope"
-        starts = [instant(price.get("from"), BEGINNING) for price in of_scope]
+        first = FIRST_API if name_is_anything(files, spell(name, {provider})[0]) else born(name)
+        starts = [instant(price.get("from"), first) for price in of_scope]
         begun = [start for start in starts if start <= at]
         if not begun:
             return "before_first_price"
@@ -160,6 +171,35 @@ class Oracle:
             if count:
                 parts[field] = rates[field] * count / (1000 if field in PER_THOUSAND else 1_000_000)
         return Verdict("estimated" if call["usage_source"] == "counted" else "priced", "", parts)
+
+
+def name_is_anything(files: Sequence[Mapping[str, Any]], spellings: Sequence[str]) -> bool:
+    """Whether a name is known only by a pattern that takes every name."""
+    rules = [rule.lower() for f in files for m in f.get("model", []) for rule in (m["model"], *m.get("names", []))]
+    return "*" in rules and not any(fits(rule, one) for rule in rules if rule != "*" for one in spellings)
+
+
+def born(name: str) -> datetime:
+    """A week before the first date that a name tells; nothing was sold before June 2020."""
+    name = name.strip().lower().replace("@", "-")
+    name = name.split(":")[1] if name.startswith("ft:") else name
+    told = []
+    for form, size in (("%Y-%m-%d", 10), ("%Y%m%d", 8), ("%y%m%d", 6), ("%m-%Y", 7), ("%y%m", 4)):
+        for i in range(len(name) - size + 1):
+            before, text, after = name[:i][-2:], name[i : i + size], name[i + size :][:1]
+            if after.isdigit() or before[-1:].isdigit() or not re.fullmatch("[0-9-]+", text) or text.count("-") != form.count("-"):
+                continue
+            if (size < 8 and before[-1:] != "-") or (size == 4 and (text < "22" or not before[:1].isalpha())):
+                continue
+            if "%y" in form and text > "3":
+                continue
+            with suppress(ValueError):
+                told.append(datetime.strptime(text, form).replace(tzinfo=UTC))
+    for model, day in SNAPSHOTS.items():
+        if re.search(rf"gpt-3\.?5.*-{model}(?!\d)|gpt-4(-[a-z0-9]+)*-{model}(?!\d)", name):
+            told.append(datetime.combine(day, time(), UTC))
+    told = [one for one in told if 2020 <= one.year < 2100]
+    return max(FIRST_API, min(told) - timedelta(days=7)) if told else FIRST_API
 
 
 def rates_of(price: Mapping[str, Any]) -> dict[str, Decimal]:

@@ -222,7 +222,7 @@ def test_of_discounts_that_state_as_much_the_nearest_field_and_the_longest_patte
     def off(model: str, *discounts: Mapping[str, Any]) -> tuple[Decimal, Decimal]:
         said = [{**one, "percent": percent} for one, percent in zip(discounts, ("10", "50"), strict=True)]
         book = under({"name": "c", "providers": ["acme"], "discounts": said})
-        rates = book.entries[book.plan(Key("acme", model)).row(0, 1)].rates
+        rates = book.entries[book.plan(Key("acme", model)).row(micros("2020-06-01"), 1)].rates
         return Decimal(rates["output_visible"]) / 10**6, Decimal(rates["output_reasoning"]) / 10**6
 
     for wide, narrow in (("l*", "la*"), ("*", "*rge"), ("large*", "large-latest")):
@@ -393,7 +393,7 @@ def test_prices_hold_in_every_window_of_the_day() -> None:
 def test_the_sum_of_a_call_shows_list_and_contracted_rates() -> None:
     book = under({"name": "c", "providers": ["acme"], "accounts": ["org-1"], "discount": "12.5"})
     usage = {"input_fresh": 100, "output_visible": 10}
-    some = [explain(book, usage, Key("acme", "large"), 0, Payer(account)) for account in ("org-1", "org-2")]
+    some = [explain(book, usage, Key("acme", "large"), micros("2020-06-01"), Payer(account)) for account in ("org-1", "org-2")]
     assert list(map(str, some[0].lines)) == [
         "input_fresh: 100 x $2.625 (list $3) per 1,000,000 = $0.0002625",
         "output_visible: 10 x $7.875 (list $9) per 1,000,000 = $0.00007875",

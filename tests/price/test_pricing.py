@@ -319,7 +319,7 @@ def test_explain_shows_the_sum_line_by_line(book: Book) -> None:
     ]
     assert found.total == 8_000_000_000
     assert explain(book, {"input_fresh": 1}, Key("openai", "gpt-99"), 0).reason == "unknown_model"
-    assert explain(book, {"input_audio": 1}, Key("openai", "gpt-4o"), 0).reason == "no_rate:input_audio"
+    assert explain(book, {"input_audio": 1}, Key("openai", "gpt-4o"), micros("2026-11-01")).reason == "no_rate:input_audio"
     with pytest.raises(ValueError, match="no such leaf"):
         explain(book, {"tokens": 1}, Key("openai", "gpt-4o"), 0)
 

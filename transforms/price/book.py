@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from transforms.price.age import FIRST, earliest
 from transforms.price.contracted import Under, compiled, for_payer
 from transforms.price.contracts import ANYBODY, Contract, Payer, Written, contracts_of
 from transforms.price.entries import ANY_SCOPE, STANDARD, Confirmation, Entry, Folder, NameRule, ProviderBook, Window, read_layer
@@ -59,7 +60,7 @@ class Plan:
 
     Segment ``i`` of time ends before ``bounds[i]``. In ``table[segment, window, band]`` bit ``i`` of the window number
     is set while ``windows[i]`` is open, and a prompt is in band ``b`` if it exceeds ``b`` of the ``thresholds``.
-    ``only`` is the row if there is but one, else None.
+    ``only`` is the one row of all times from ``since`` (UTC microseconds) on; None if there are several.
     """
 
     bounds: npt.NDArray[np.int64]
@@ -67,6 +68,7 @@ class Plan:
     windows: tuple[Window, ...]
     table: npt.NDArray[np.int32]
     only: int | None
+    since: int = EVER
 
     def row(self, time: int, prompt: int) -> int:
         """The row of one call, by its time (UTC microseconds) and its prompt tokens."""
@@ -190,8 +192,7 @@ class Book:
             if found:
                 above = (0, *thresholds)[band]
                 table[i, window, band] = max((one for one in found if one[0] <= above), default=(0, int(row)))[1]
-        only = int(table.flat[0]) if (table == table.flat[0]).all() else None
-        return Plan(np.array(bounds, np.int64), np.array(thresholds, np.int64), plan.windows, table, only)
+        return Plan(np.array(bounds, np.int64), np.array(thresholds, np.int64), plan.windows, table, *_settled(bounds, table))
 
     def _spellings(self, provider: str) -> list[str]:
         return [rule.name for rule in self._books[provider].names if not is_pattern(rule.name)]
@@ -216,11 +217,12 @@ class Book:
         if not rules:
             return _nothing("unknown_model")
         models = {rule.model for rule in rules}
-        cuts = {time for rule in rules for time in (rule.valid_from, rule.valid_to)}
+        first = FIRST if rules[0].name == "*" else earliest(key.model)  # what takes any name knows none
+        cuts = {first} | {time for rule in rules for time in (rule.valid_from, rule.valid_to)}
         for model in models:
             cuts.update(t for e in self._by_model[key.provider, model] for t in (e.valid_from, e.valid_to))
         starts = [EVER, *sorted(cuts - {EVER, FOREVER})]
-        segments = [self._segment(key.provider, rules, tier, scopes, start) for start in starts]
+        segments = [self._segment(key.provider, rules, tier, scopes, start, first) for start in starts]
         return self._tabulate(starts[1:], segments)
 
     @property
@@ -244,8 +246,10 @@ class Book:
         rules = self._names[provider].matches(normalise(model, book.prefixes).spellings)
         return next((rule for rule in rules if rule.valid_from <= time < rule.valid_to), None)
 
-    def _segment(self, provider: str, rules: list[NameRule], tier: str, scopes: tuple[str, ...], start: int) -> list[Entry] | str:
-        """The entries that hold from ``start`` on, or why there are none."""
+    def _segment(
+        self, provider: str, rules: list[NameRule], tier: str, scopes: tuple[str, ...], start: int, first: int
+    ) -> list[Entry] | str:
+        """The entries that hold from ``start`` on, or why there are none. Those that state no start begin at ``first``."""
         rule = next((rule for rule in rules if rule.valid_from <= start < rule.valid_to), None)
         if rule is None:
             return "before_first_price" if start < min(r.valid_from for r in rules) else "after_last_price"
@@ -257,9 +261,10 @@ class Book:
         of_scope = next((found for s in scopes if (found := [e for e in of_tier if e.scope == s])), [])
         if not of_scope:
             return "unknown_scope"
-        active = [entry for entry in of_scope if entry.valid_from <= start < entry.valid_to]
+        begins = [first if entry.valid_from == EVER else entry.valid_from for entry in of_scope]
+        active = [entry for entry, begin in zip(of_scope, begins, strict=True) if begin <= start < entry.valid_to]
         if not active:
-            return "before_first_price" if start < min(e.valid_from for e in of_scope) else "after_last_price"
+            return "before_first_price" if start < min(begins) else "after_last_price"
         top = max(entry.layer for entry in active)
         return [entry for entry in active if entry.layer == top]
 
@@ -278,8 +283,7 @@ class Book:
                 for band, above in enumerate((0, *thresholds)):
                     entry = max((e for e in current if e.above <= above), key=lambda e: e.above)
                     table[i, open_windows, band] = self._row[entry.rate_id]
-        only = int(table.flat[0]) if (table == table.flat[0]).all() else None
-        return Plan(np.array(bounds, np.int64), np.array(thresholds, np.int64), windows, table, only)
+        return Plan(np.array(bounds, np.int64), np.array(thresholds, np.int64), windows, table, *_settled(bounds, table))
 
 
 class _Names:
@@ -317,6 +321,16 @@ def _by_list_row(under: Iterable[Under], offset: int) -> dict[tuple[str, int], l
     for row, one in enumerate(under, offset):
         found.setdefault((one.entry.contract, one.list_row), []).append((one.entry.above, row))
     return found
+
+
+def _settled(bounds: Sequence[int], table: npt.NDArray[np.int32]) -> tuple[int | None, int]:
+    """The row that holds whatever window and band from some time on, and that time; None if it depends on them to the end."""
+    row = int(table.flat[-1])
+    others = np.flatnonzero((table != row).any(axis=(1, 2)))
+    if not len(others):
+        return row, EVER
+    last = int(others[-1])
+    return (None, EVER) if last == len(bounds) else (row, bounds[last])
 
 
 def _nothing(reason: str) -> Plan:

@@ -9,9 +9,11 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 
 from schemas.call import LEAVES
+from transforms.price.age import earliest
 from transforms.price.book import NO_PRICE, Book, Key
 from transforms.price.contracts import ANYBODY, Payer
 from transforms.price.entries import Entry, iso
+from transforms.price.fields import EVER
 from transforms.price.history import FIELD_OF, nearest
 from transforms.price.pricing import MAX_COUNT, PricedColumns, key_of, price_batch
 from transforms.price.rates import PICO_PER_DOLLAR, UNITS, dollars, plain, unit_size
@@ -167,7 +169,9 @@ def _remedy(book: Book, key: Key, reason: str, at: int) -> str:
         near = nearest(book, key.model, key.provider)
         has = f"it has {', '.join(near)}" if near else "no name of it is like this one"
     elif reason == "before_first_price":
-        has = f"that is of {iso(min(entry.valid_from for entry in _of(known, key.tier)))}"
+        first = min(entry.valid_from for entry in _of(known, key.tier))
+        none = f"no model named {key.model!r} can have been called before {iso(earliest(key.model))}"
+        has = f"{none}, unless a price states its from" if first == EVER else f"that is of {iso(first)}"
     else:
         has = f"that was on {iso(max(entry.valid_to for entry in _of(known, key.tier)))}"
     return f"{has}; mend the log's field, or state the price in a folder of --price-books"

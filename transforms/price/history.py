@@ -9,6 +9,7 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
 
+from transforms.price.age import earliest
 from transforms.price.book import Book
 from transforms.price.entries import Entry, NameRule, iso
 from transforms.price.fields import EVER, FOREVER
@@ -37,12 +38,17 @@ def entry_row(entry: Entry) -> dict[str, Any]:
     }
 
 
+def begins(entry: Entry) -> int:
+    """When a price begins (UTC microseconds): as stated, or when a model of this name can have been called first."""
+    return earliest(entry.model) if entry.valid_from == EVER else entry.valid_from
+
+
 def holding(book: Book, at: int, provider: str = "", model: str = "*", tier: str = "") -> list[Entry]:
     """The prices that hold at a time (UTC microseconds), those of own folders in place of the book's that they stand over.
 
     ``model`` is a glob over names of models; ``provider`` and ``tier`` are exact, "" is any.
     """
-    active = [entry for entry in book.entries if entry.valid_from <= at < entry.valid_to]
+    active = [entry for entry in book.entries if begins(entry) <= at < entry.valid_to]
     top: dict[tuple[str, str, str, str], int] = {}
     for entry in active:
         key = (entry.provider, entry.model, entry.tier, entry.scope)
@@ -63,7 +69,7 @@ def state(entry: Entry, at: int, holds: Container[str]) -> str:
     ``holds`` are the rate ids of the prices that hold then. A price with a window or a band is in force on its days, whatever
     the hour or the prompt.
     """
-    if entry.valid_from > at:
+    if begins(entry) > at:
         return "announced"
     if entry.valid_to <= at:
         return "past"

@@ -272,7 +272,8 @@ def _rate_rows(calls: pa.RecordBatch, book: Book, times: Ints, prompts: Ints) ->
     else:
         plans = [book.plan(key) for key in keys]
     rows: Ints = np.array([0 if plan.only is None else plan.only for plan in plans], np.int64)[inverse]
-    several = [number for number, plan in enumerate(plans) if plan.only is None]
+    first_time = int(times.min()) if len(times) else 0
+    several = [number for number, plan in enumerate(plans) if plan.only is None or first_time < plan.since]
     if several:
         order = np.argsort(inverse, kind="stable")
         ends = np.cumsum(np.bincount(inverse, minlength=len(distinct)))
