@@ -146,12 +146,13 @@ def _totals_table(totals: summary.Totals) -> Table:
 def _headline(to: Console, totals: summary.Totals, items: dict[str, int]) -> None:
     period = f"{totals.first:%Y-%m-%d %H:%M} to {totals.last:%Y-%m-%d %H:%M} UTC" if totals.first else ""
     cached = totals.cached_tokens / totals.input_tokens if totals.input_tokens else 0
+    parts = f"{items['joined']:,} parts of calls, " if items.get("joined") else ""
     text = Text.assemble(
         (human_money(totals.spend), "bold green"),
         f" for {totals.calls:,} calls, ",
         (period, "dim"),
         f"\n{_short(totals.input_tokens)} input tokens ({cached:.0%} of them cached), {_short(totals.output_tokens)} output",
-        f"\n{items['records']:,} records read: {items['call']:,} calls, {items['duplicate']:,} redelivered, "
+        f"\n{items['records']:,} records read: {items['call']:,} calls, {parts}{items['duplicate']:,} redelivered, "
         f"{items['dead_letter']:,} dead, {items['ignored']:,} ignored",
     )
     run = totals.run

@@ -7,7 +7,7 @@ lie, so unpriced calls are a column of their own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -65,6 +65,7 @@ def totals(store: Store) -> Totals:
         f"SELECT started_at, ended_at, state, records, calls, dead_letters, ignored, bytes, seconds"
         f" FROM {store.table('runs')} FINAL ORDER BY started_at DESC LIMIT 1"
     )
+    first, last = (minute.replace(tzinfo=UTC) for minute in (first, last))  # which servers leave away
     return Totals(first if count else None, last if count else None, run=runs[0] if runs else {}, **sums)
 
 
